@@ -1,0 +1,82 @@
+"""A booster that predicts fast, and predicts exactly as LightGBM."""
+
+from enum import StrEnum
+from typing import Any
+
+import lightgbm
+import numpy as np
+
+from model_store.trees.evaluator import Evaluator, UnsupportedTreesError
+from model_store.trees.probes import make_probes
+from model_store.trees.text import ModelTextError, read_forest
+
+FEWEST_ROWS = 256
+"""LightGBM evaluates fewer rows sooner."""
+
+
+class Way(StrEnum):
+    """What evaluates the trees."""
+
+    BITWISE = "bitwise"
+    LIGHTGBM = "lightgbm"
+
+
+class Trees:
+    """A LightGBM booster whose ``predict`` is fast for matrices of float32 or float64; all else is the booster's.
+
+    The predictions are those of ``booster.predict`` to the last bit. LightGBM itself predicts what is not known here, with few rows, and
+    with further options.
+    """
+
+    def __init__(self, booster: lightgbm.Booster) -> None:
+        """Reads the trees, and compares the predictions for rows made at their thresholds with the booster's."""
+        self.booster = booster
+        self.reason = ""
+        """Why LightGBM evaluates the trees; empty if it does not."""
+        self._evaluator: Evaluator | None = None
+        try:
+            forest = read_forest(booster.model_to_string())
+            evaluator = Evaluator(forest)
+        except (ModelTextError, UnsupportedTreesError) as error:
+            self.reason = str(error)
+            return
+        probes = make_probes(forest)
+        if same_bits(evaluator.predict(probes), booster.predict(probes, num_threads=1)):
+            self._evaluator = evaluator
+        else:
+            self.reason = "its rates differ from those of LightGBM"
+
+    @property
+    def way(self) -> Way:
+        """What evaluates the trees for a table."""
+        return Way.LIGHTGBM if self._evaluator is None else Way.BITWISE
+
+    def predict(self, data: Any, num_threads: int | None = None, **options: Any) -> np.ndarray:  # noqa: ANN401 - whatever LightGBM accepts
+        """Returns ``booster.predict(data, num_threads=num_threads, **options)``."""
+        if self._evaluator is None or options or not self._is_matrix(data):
+            return self.booster.predict(data, **({} if num_threads is None else {"num_threads": num_threads}), **options)
+        return self._evaluator.predict(data)
+
+    def _is_matrix(self, data: object) -> bool:
+        return (
+            isinstance(data, np.ndarray)
+            and data.dtype in (np.float32, np.float64)
+            and data.ndim == 2
+            and data.shape[0] >= FEWEST_ROWS
+            and data.shape[1] == self.booster.num_feature()
+        )
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        """Returns an attribute of the booster."""
+        if name == "booster":  # while a copy or an unpickled object is filled
+            raise AttributeError(name)
+        return getattr(self.booster, name)
+
+    def __reduce__(self) -> tuple[type["Trees"], tuple[lightgbm.Booster]]:
+        """A copy or a pickled object holds the booster alone."""
+        return Trees, (self.booster,)
+
+
+def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    """Returns True if two arrays of float64 are equal to the last bit."""
+    return np.array_equal(np.asarray(one, dtype=np.float64).view(np.uint64), np.asarray(other, dtype=np.float64).view(np.uint64))

@@ -1,0 +1,214 @@
+"""Reads LightGBM's model text, and checks it before LightGBM reads it, because LightGBM itself trusts every number in it.
+
+The text is LightGBM's of the versions 3 and 4: a header, one block per tree whose size in bytes the header states, ``end of trees``.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+MOST_LEAVES_OF_TREE = 131_072
+"""LightGBM's own bound of ``num_leaves``."""
+MOST_LEAVES = 4_000_000
+MOST_CLASSES = 10_000
+MOST_LINES_OF_TREE = 22
+"""LightGBM reads no more lines of a tree."""
+NUMBERS = re.compile(rb"(?:[-+0-9.eE]+|-?inf|-?nan| )*")
+CATEGORICAL, DEFAULT_LEFT, MISSING_SHIFT = 1, 2, 2
+"""Bits of ``decision_type``: the kind of split, the way of missing values, then what counts as missing."""
+MISSING_ZERO, MISSING_NAN = 1, 2
+"""What counts as missing; 0 for nothing."""
+OF_SPLITS = ("split_gain", "internal_value", "internal_weight", "internal_count")
+OF_LEAVES = ("leaf_weight", "leaf_count")
+
+
+class ModelTextError(ValueError):
+    """Raised when a text is not a model that LightGBM can read safely; the message says what is wrong."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tree:
+    """A tree with n leaves: arrays of its n - 1 splits, the root first, and of its leaves.
+
+    ``left`` and ``right`` hold the number of a split, or ``~leaf``. The threshold of a categorical split is the number of its set.
+    """
+
+    feature: np.ndarray
+    threshold: np.ndarray
+    decision: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    values: np.ndarray
+    sets: list[bytes]
+    """The categories that go left, as bits in little-endian order, for each categorical split."""
+    is_linear: bool
+
+    @property
+    def is_in_order(self) -> bool:
+        """True if each split stands after its parent, as LightGBM numbers them."""
+        order = np.arange(len(self.left))
+        return all(bool((side[side >= 0] > order[side >= 0]).all()) for side in (self.left, self.right))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Forest:
+    """All that a model text says about predictions."""
+
+    header: Mapping[str, str]
+    features: int
+    trees: list[Tree]
+
+
+def read_forest(text: str) -> Forest:
+    """Returns the trees of a model text.
+
+    Raises:
+        ModelTextError: a number is missing, malformed or out of range, or the nodes of a tree do not form a tree.
+    """
+    data = text.encode(errors="replace")
+    if b"\0" in data or b"\r" in data:
+        raise ModelTextError("the text holds a control character")
+    if not data.startswith(b"tree\n"):
+        raise ModelTextError("the text does not begin with the line tree")
+    head, found, _ = data.partition(b"\nTree=")
+    if not found:
+        raise ModelTextError("the text holds no tree")
+    header = _fields(head.split(b"\n")[1:], "the header")
+    features = _whole(header, "max_feature_idx", 0, MOST_LEAVES) + 1
+    for key in ("feature_names", "feature_infos"):
+        if (count := len(header.get(key, "").split())) != features:
+            raise ModelTextError(f"the header holds {count:,} {key} for {features:,} features")
+    a_turn = _whole(header, "num_tree_per_iteration", 1, MOST_CLASSES)
+    _whole(header, "num_class", 1, MOST_CLASSES)
+    trees, leaves = [], 0
+    for number, fields in _blocks(data, len(head) + 1, header):
+        leaves += _whole(fields, "num_leaves", 1, MOST_LEAVES_OF_TREE, f"tree {number}")
+        if leaves > MOST_LEAVES:
+            raise ModelTextError(f"the trees have more than {MOST_LEAVES:,} leaves")
+        trees.append(_TreeReader(number, fields, features).read())
+    if len(trees) % a_turn:
+        raise ModelTextError(f"there are {len(trees):,} trees, {a_turn:,} in each iteration")
+    return Forest(header=header, features=features, trees=trees)
+
+
+def _blocks(data: bytes, start: int, header: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields the number and the fields of each tree, cut as LightGBM cuts them: by the sizes in the header."""
+    sizes = header.get("tree_sizes", "").split()
+    for number, size in enumerate(sizes):
+        end = start + (int(size) if size.isascii() and size.isdigit() and len(size) < 12 else len(data))
+        first, *lines = data[start:end].split(b"\n")
+        if end >= len(data) or first != f"Tree={number}".encode() or lines[-2:] != [b"", b""]:
+            raise ModelTextError(f"tree {number} does not stand where tree_sizes says")
+        fields = [line for line in lines if line]
+        if lines[: len(fields)] != fields or len(fields) > MOST_LINES_OF_TREE:
+            raise ModelTextError(f"tree {number} has an empty line inside, or more than {MOST_LINES_OF_TREE} lines")
+        yield number, _fields(fields, f"tree {number}", only_pairs=True)
+        start = end
+    if not data.startswith(b"end of trees\n", start):
+        raise ModelTextError(f"the trees do not end after the {len(sizes):,} of tree_sizes")
+
+
+def _fields(lines: list[bytes], where: str, *, only_pairs: bool = False) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for line in filter(None, lines):
+        key, equals, value = line.decode().partition("=")
+        if key in fields or (only_pairs and not equals):
+            raise ModelTextError(f"{where} holds a line that is not a field, or holds it twice: {key[:40]}")
+        fields[key] = value
+    return fields
+
+
+def _whole(fields: Mapping[str, str], key: str, least: int, most: int, where: str = "the header") -> int:
+    value = fields.get(key, "")
+    if not (value.isascii() and value.isdigit() and len(value) < 12 and least <= int(value) <= most):
+        raise ModelTextError(f"{key} of {where} is {value[:40] or 'missing'}, not a whole number from {least:,} to {most:,}")
+    return int(value)
+
+
+class _TreeReader:
+    """Reads the fields of one tree."""
+
+    def __init__(self, number: int, fields: Mapping[str, str], features: int) -> None:
+        self.where, self.fields, self.features = f"tree {number}", fields, features
+        self.leaves = int(fields["num_leaves"])
+
+    def read(self) -> Tree:
+        splits = self.leaves - 1
+        for key, count in [*((key, splits) for key in OF_SPLITS), *((key, self.leaves) for key in OF_LEAVES)]:
+            if splits and len(self.fields.get(key, "").split()) not in (0, count):
+                raise ModelTextError(f"{self.where} does not have {count:,} numbers as {key}")
+        tree = Tree(
+            feature=self._numbers("split_feature", splits, least=0, most=self.features - 1),
+            threshold=self._numbers("threshold", splits, of=np.float64),
+            decision=self._numbers("decision_type", splits, least=0, most=(MISSING_NAN << MISSING_SHIFT) + DEFAULT_LEFT + CATEGORICAL),
+            left=self._numbers("left_child", splits, least=-self.leaves, most=splits - 1),
+            right=self._numbers("right_child", splits, least=-self.leaves, most=splits - 1),
+            values=self._numbers("leaf_value", self.leaves, of=np.float64),
+            sets=self._sets(),
+            is_linear=self._is_linear(),
+        )
+        self._check_shape(tree)
+        if not np.isfinite(tree.values).all():
+            raise ModelTextError(f"{self.where} has a leaf_value that is not finite")
+        by_set = tree.threshold[tree.decision & CATEGORICAL > 0]
+        if (by_set != np.floor(by_set)).any() or (by_set < 0).any() or (by_set >= len(tree.sets)).any():
+            raise ModelTextError(f"{self.where} splits by a set of categories that is not there")
+        return tree
+
+    def _sets(self) -> list[bytes]:
+        count = _whole(self.fields, "num_cat", 0, self.leaves, self.where)
+        if not count:
+            return []
+        ends = self._numbers("cat_boundaries", count + 1, least=0, most=MOST_LEAVES)
+        if ends[0] or (np.diff(ends) < 0).any():
+            raise ModelTextError(f"{self.where} has cat_boundaries that do not ascend from 0")
+        words = self._numbers("cat_threshold", int(ends[-1]), least=0, most=(1 << 32) - 1).astype("<u4")
+        return [words[first:end].tobytes() for first, end in zip(ends[:-1], ends[1:], strict=True)]
+
+    def _is_linear(self) -> bool:
+        is_linear = self.fields.get("is_linear", "0")
+        if is_linear == "0":
+            return False
+        counts = self._numbers("num_features", self.leaves, least=0, most=self.features)
+        self._numbers("leaf_const", self.leaves, of=np.float64)
+        self._numbers("leaf_features", int(counts.sum()), least=0, most=self.features - 1)
+        self._numbers("leaf_coeff", int(counts.sum()), of=np.float64)
+        return True
+
+    def _numbers(self, key: str, count: int, *, of: type = np.int64, least: int = 0, most: int = 0) -> np.ndarray:
+        text = self.fields.get(key, "").encode()
+        if not NUMBERS.fullmatch(text):
+            raise ModelTextError(f"{self.where} has a {key} that is not a number")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a text that cannot be read to its end, which is counted here
+            found = np.fromstring(text, dtype=of, sep=" ") if text.strip() else np.empty(0, dtype=of)
+        if len(found) != count or len(text.split()) != count:
+            raise ModelTextError(f"{self.where} has {len(text.split()):,} numbers as {key}, not {count:,}")
+        if np.isnan(found).any():
+            raise ModelTextError(f"{self.where} has a {key} that is not a number")
+        if of is np.int64 and count and not (least <= found.min() and found.max() <= most):
+            wrong = found[(found < least) | (found > most)][0]
+            raise ModelTextError(f"{self.where} has {wrong} as {key}, which is not from {least:,} to {most:,}")
+        return found
+
+    def _check_shape(self, tree: Tree) -> None:
+        """Raises ModelTextError unless every split and every leaf has one parent, and all can be reached from the root."""
+        children = np.concatenate([tree.left, tree.right])
+        for what, found, wanted in (
+            ("split", children[children >= 0], np.arange(1, self.leaves - 1)),
+            ("leaf", ~children[children < 0], np.arange(self.leaves if self.leaves > 1 else 0)),
+        ):
+            if not np.array_equal(np.sort(found), wanted):
+                raise ModelTextError(f"{self.where} has a {what} that is not the child of exactly one split")
+        if tree.is_in_order:
+            return
+        reached, left = np.zeros(1, dtype=np.int64)[: self.leaves - 1], self.leaves - 1
+        while len(reached):
+            left -= len(reached)
+            reached = np.concatenate([tree.left[reached], tree.right[reached]])
+            reached = reached[reached >= 0]
+        if left:
+            raise ModelTextError(f"the splits of {self.where} form a cycle")
