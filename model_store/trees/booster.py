@@ -5,6 +5,7 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+from numpy.typing import ArrayLike
 
 from model_store.trees.evaluator import Evaluator, UnsupportedTreesError
 from model_store.trees.probes import make_probes
@@ -51,10 +52,11 @@ class Trees:
         """What evaluates the trees for a table."""
         return Way.LIGHTGBM if self._evaluator is None else Way.BITWISE
 
-    def predict(self, data: Any, num_threads: int | None = None, **options: Any) -> np.ndarray:  # noqa: ANN401 - whatever LightGBM accepts
+    def predict(self, data: Any, num_threads: int | None = None, **options: Any) -> Any:  # noqa: ANN401 - what LightGBM takes and gives
         """Returns ``booster.predict(data, num_threads=num_threads, **options)``."""
         if self._evaluator is None or options or not self._is_matrix(data):
-            return self.booster.predict(data, **({} if num_threads is None else {"num_threads": num_threads}), **options)
+            threads: dict[str, Any] = {} if num_threads is None else {"num_threads": num_threads}
+            return self.booster.predict(data, **threads, **options)
         return self._evaluator.predict(data)
 
     def _is_matrix(self, data: object) -> bool:
@@ -77,6 +79,6 @@ class Trees:
         return Trees, (self.booster,)
 
 
-def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+def same_bits(one: ArrayLike, other: ArrayLike) -> bool:
     """Returns True if two arrays of float64 are equal to the last bit."""
     return np.array_equal(np.asarray(one, dtype=np.float64).view(np.uint64), np.asarray(other, dtype=np.float64).view(np.uint64))

@@ -6,7 +6,7 @@ each split the fewest toggles that keep the codes apart: 1.3 per split, while le
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from model_store.trees.text import Tree
@@ -25,7 +25,7 @@ class LeafCodes:
     bits: int
     leaves: list[int]
     """The code of each leaf; codes that no leaf has do not occur."""
-    toggles: dict[Side, Sequence[int]]
+    toggles: Mapping[Side, Sequence[int]]
     """The bits that a side toggles."""
 
 
@@ -99,6 +99,11 @@ def _codes_of(left: list[int], right: list[int], toggles: dict[Side, Sequence[in
 def _numbered(left: list[int], right: list[int]) -> LeafCodes:
     """Returns the numbers of the leaves as their codes."""
     bits = len(left).bit_length()
-    sides = [(split, is_left, ~child) for is_left, children in ((True, left), (False, right)) for split, child in enumerate(children) if child < 0]
+    sides = [
+        (split, is_left, ~child)
+        for is_left, children in ((True, left), (False, right))
+        for split, child in enumerate(children)
+        if child < 0
+    ]
     toggles = {(split, is_left): [bit for bit in range(bits) if leaf >> bit & 1] for split, is_left, leaf in sides}
     return LeafCodes(bits=bits, leaves=list(range(len(left) + 1)), toggles=toggles)

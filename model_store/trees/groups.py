@@ -34,7 +34,7 @@ class Level:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Group:
-    """Some trees of a forest, one after another, with more than one leaf each; arrays of whole numbers that say what is taken from where."""
+    """Some trees of a forest, one after another, with more than one leaf each: arrays of numbers that say what is taken from where."""
 
     bits: np.ndarray
     """For each mask the row of the bits of its side."""
@@ -99,7 +99,8 @@ def make_groups(trees: Sequence[Tree], left_bits: Sequence[np.ndarray], count: i
 class _Mask:
     depth: int
     bits: int
-    parent: int | None
+    parent: int
+    """The number of the mask of the split; -1 for the root."""
 
 
 class _Draft:
@@ -125,10 +126,10 @@ class _Draft:
 
     def _add_masks(self, tree: Tree, left_bits: list[int], codes: LeafCodes) -> dict[Side, int]:
         masks: dict[Side, int] = {}
-        parents: list[int | None] = [None] * len(left_bits)
+        parents = [-1] * len(left_bits)
         for split, children in enumerate(zip(tree.left.tolist(), tree.right.tolist(), strict=True)):
             parent = parents[split]
-            depth = 0 if parent is None else self.masks[parent].depth + 1
+            depth = 0 if parent < 0 else self.masks[parent].depth + 1
             for child, is_left in zip(children, (True, False), strict=True):
                 if child >= 0 or (split, is_left) in codes.toggles:
                     bits = left_bits[split] if is_left else (left_bits[split] + self._count) % (2 * self._count)

@@ -125,7 +125,9 @@ def collect_splits(trees: Sequence[Tree]) -> tuple[Splits, list[np.ndarray]]:
 def _splits_of(tree: Tree) -> list[Split]:
     thresholds = np.where(np.abs(tree.threshold) > ZERO, tree.threshold, np.where(tree.threshold >= 0, ZERO, np.nextafter(-ZERO, -np.inf)))
     found = []
-    for feature, threshold, number, decision in zip(*(a.tolist() for a in (tree.feature, thresholds, tree.threshold, tree.decision)), strict=True):
+    for feature, threshold, number, decision in zip(
+        *(a.tolist() for a in (tree.feature, thresholds, tree.threshold, tree.decision)), strict=True
+    ):
         if decision & CATEGORICAL:
             found.append(Split(kind=Kind.AMONG, feature=feature, categories=tree.sets[int(number)].rstrip(b"\0")))
         else:

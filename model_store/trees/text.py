@@ -3,8 +3,8 @@
 The text is LightGBM's of the versions 3 and 4: a header, one block per tree whose size in bytes the header states, ``end of trees``.
 """
 
+import itertools
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ MOST_LEAVES = 4_000_000
 MOST_CLASSES = 10_000
 MOST_LINES_OF_TREE = 22
 """LightGBM reads no more lines of a tree."""
-NUMBERS = re.compile(rb"(?:[-+0-9.eE]+|-?inf|-?nan| )*")
+NUMBERS = re.compile(rb"(?:[-+0-9.eE ]|inf|nan)*")
 CATEGORICAL, DEFAULT_LEFT, MISSING_SHIFT = 1, 2, 2
 """Bits of ``decision_type``: the kind of split, the way of missing values, then what counts as missing."""
 MISSING_ZERO, MISSING_NAN = 1, 2
@@ -136,10 +136,9 @@ class _TreeReader:
         self.leaves = int(fields["num_leaves"])
 
     def read(self) -> Tree:
-        splits = self.leaves - 1
-        for key, count in [*((key, splits) for key in OF_SPLITS), *((key, self.leaves) for key in OF_LEAVES)]:
-            if splits and len(self.fields.get(key, "").split()) not in (0, count):
-                raise ModelTextError(f"{self.where} does not have {count:,} numbers as {key}")
+        splits, is_linear = self.leaves - 1, self._is_linear()
+        if splits or is_linear:  # LightGBM reads no more of a single leaf
+            self._check_counts(splits)
         tree = Tree(
             feature=self._numbers("split_feature", splits, least=0, most=self.features - 1),
             threshold=self._numbers("threshold", splits, of=np.float64),
@@ -148,7 +147,7 @@ class _TreeReader:
             right=self._numbers("right_child", splits, least=-self.leaves, most=splits - 1),
             values=self._numbers("leaf_value", self.leaves, of=np.float64),
             sets=self._sets(),
-            is_linear=self._is_linear(),
+            is_linear=is_linear,
         )
         self._check_shape(tree)
         if not np.isfinite(tree.values).all():
@@ -158,6 +157,12 @@ class _TreeReader:
             raise ModelTextError(f"{self.where} splits by a set of categories that is not there")
         return tree
 
+    def _check_counts(self, splits: int) -> None:
+        """Checks the numbers that say nothing about predictions, because LightGBM ends the process when some are missing."""
+        for key, count in [*((key, splits) for key in OF_SPLITS), *((key, self.leaves) for key in OF_LEAVES)]:
+            if key in self.fields and len(self.fields[key].split()) != count:
+                raise ModelTextError(f"{self.where} has {len(self.fields[key].split()):,} numbers as {key}, not {count:,}")
+
     def _sets(self) -> list[bytes]:
         count = _whole(self.fields, "num_cat", 0, self.leaves, self.where)
         if not count:
@@ -166,7 +171,7 @@ class _TreeReader:
         if ends[0] or (np.diff(ends) < 0).any():
             raise ModelTextError(f"{self.where} has cat_boundaries that do not ascend from 0")
         words = self._numbers("cat_threshold", int(ends[-1]), least=0, most=(1 << 32) - 1).astype("<u4")
-        return [words[first:end].tobytes() for first, end in zip(ends[:-1], ends[1:], strict=True)]
+        return [words[first:end].tobytes() for first, end in itertools.pairwise(ends.tolist())]
 
     def _is_linear(self) -> bool:
         is_linear = self.fields.get("is_linear", "0")
@@ -180,14 +185,13 @@ class _TreeReader:
 
     def _numbers(self, key: str, count: int, *, of: type = np.int64, least: int = 0, most: int = 0) -> np.ndarray:
         text = self.fields.get(key, "").encode()
-        if not NUMBERS.fullmatch(text):
-            raise ModelTextError(f"{self.where} has a {key} that is not a number")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of a text that cannot be read to its end, which is counted here
-            found = np.fromstring(text, dtype=of, sep=" ") if text.strip() else np.empty(0, dtype=of)
-        if len(found) != count or len(text.split()) != count:
+        if len(text.split()) != count:
             raise ModelTextError(f"{self.where} has {len(text.split()):,} numbers as {key}, not {count:,}")
-        if np.isnan(found).any():
+        try:
+            found: np.ndarray = np.array([*map(float if of is np.float64 else int, text.split())], dtype=of)
+        except (ValueError, OverflowError):
+            found = np.full(1, np.nan)
+        if not NUMBERS.fullmatch(text) or np.isnan(found).any():
             raise ModelTextError(f"{self.where} has a {key} that is not a number")
         if of is np.int64 and count and not (least <= found.min() and found.max() <= most):
             wrong = found[(found < least) | (found > most)][0]

@@ -7,6 +7,7 @@ import hypothesis
 import hypothesis.strategies as st
 import lightgbm
 import numpy as np
+import pytest
 from hypothesis import given
 
 from model_store.trees import Trees
@@ -94,7 +95,7 @@ def table_for(booster: lightgbm.Booster, trained_on: np.ndarray, rows: int, rand
     offset=st.integers(0, 130),
     dtype=st.sampled_from([np.float32, np.float64]),
 )
-def test_every_prediction_is_lightgbms_to_the_last_bit(
+def test_every_prediction_is_lightgbms_to_the_last_bit(  # noqa: PLR0917 - hypothesis passes them by name
     params: Any, kinds: list[str], trained: int, missing: float, seed: int, rows: int, offset: int, dtype: type
 ) -> None:
     random = np.random.default_rng(seed)
@@ -108,3 +109,14 @@ def test_every_prediction_is_lightgbms_to_the_last_bit(
     assert same_bits(trees.predict(table, num_threads=1), expected)
     if has_split:  # with few rows too, which Trees leaves to LightGBM
         assert same_bits(Evaluator(forest).predict(table), expected)
+
+
+@pytest.mark.parametrize(("rounds", "leaves", "rows"), [(2000, 3, 100), (20, 255, 3000)])
+def test_thousands_of_trees_and_trees_of_255_leaves_give_lightgbms_digits(rounds: int, leaves: int, rows: int) -> None:
+    random = np.random.default_rng(5)
+    params = {"objective": "cross_entropy", "num_leaves": leaves, "min_data_in_leaf": 1, "num_iterations": rounds, "learning_rate": 0.01}
+    booster, trained_on = train(params, ["flag", "float", "float", "category"], rows, 0.02, random)
+    assert max(len(tree.values) for tree in read_forest(booster.model_to_string()).trees) == leaves
+    trees, table = Trees(booster), table_for(booster, trained_on, 5000, random)
+    assert trees.way is Way.BITWISE, trees.reason
+    assert same_bits(trees.predict(table), booster.predict(table, num_threads=1))
