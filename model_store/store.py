@@ -12,6 +12,7 @@ from typing import Any
 from model_store import release_cache
 from model_store.definitions import Definition, UnknownDefinitionError, code_of, current_digest, load_definition
 from model_store.foreign_code import DefinitionError, calling
+from model_store.shipped_trees import RefusedTreesError, check_trees, speed_up_trees
 from shared.bucket.interface import Bucket
 from shared.catalog.advice import how_to_retrain
 from shared.catalog.manifests import MAX_MANIFEST_BYTES, ReleaseManifest
@@ -182,11 +183,19 @@ def load_copy(own: Path, manifest: ReleaseManifest, definitions: Path | None) ->
 
 
 def load_model(definition: Definition, file: Path, manifest: ReleaseManifest) -> Any:  # noqa: ANN401 - a definition's own class
-    """Loads the model in a file with the code of its definition.
+    """Loads the model in a file with the code of its definition; boosted trees are checked first, and evaluated fast then.
 
     Raises:
         DefinitionError: the code fails; the message names the release.
+        ModelError: LightGBM must not read its trees.
     """
+    try:
+        check_trees(file)
+    except RefusedTreesError as error:
+        raise ModelError(
+            f"the trees in {manifest.model_file} of {manifest.release} are refused: {error}",
+            next_step=how_to_retrain(manifest.release, manifest.tables),
+        ) from error
     try:
         with calling(definition.name, definition.folder, "load"):
             model = definition.model_class()
@@ -198,6 +207,7 @@ def load_model(definition: Definition, file: Path, manifest: ReleaseManifest) ->
             step="load",
             next_step=error.next_step if isinstance(error.__cause__, MemoryError) else how_to_retrain(manifest.release, manifest.tables),
         ) from error
+    speed_up_trees(model, manifest.trees)
     return model
 
 

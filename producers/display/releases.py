@@ -71,6 +71,7 @@ def print_release(console: Console, release: ShownRelease) -> None:
         "columns": f"{len(manifest.columns)}: {', '.join(_runs([column.name for column in manifest.columns]))}",
         **({"keys": ", ".join(manifest.keys)} if manifest.keys != KEYS else {}),
         **({"intervals": "yes, with --interval"} if manifest.interval else {}),
+        **({"trees": manifest.trees.in_words} if manifest.trees else {}),
         "files": ", ".join(f"{name} ({human_size(file.size)})" for name, file in manifest.files.items()),
     } | origin(manifest)
     facts |= doubts(manifest)

@@ -280,6 +280,29 @@ class Search(Frozen):
     chosen: dict[str, Any]
 
 
+class TreeEvaluator(StrEnum):
+    """What evaluates the boosted trees of a release; the rates are the same."""
+
+    BITWISE = "bitwise"
+    """``model_store.trees``, 64 rows at a time."""
+    LIGHTGBM = "lightgbm"
+
+
+class TreeEvaluation(Frozen):
+    """How the boosted trees of a release are evaluated."""
+
+    evaluator: TreeEvaluator
+    reason: str = ""
+    """Why LightGBM evaluates them."""
+
+    @property
+    def in_words(self) -> str:
+        """The same for people."""
+        if self.evaluator is TreeEvaluator.BITWISE:
+            return "evaluated 64 rows at a time, with LightGBM's digits"
+        return f"evaluated by LightGBM itself: {self.reason}"
+
+
 class ReleaseManifest(Record):
     """The record of a release. It is the last file of its folder, so a folder that has it is complete."""
 
@@ -311,6 +334,8 @@ class ReleaseManifest(Record):
     """The audit of each table; empty in manifests of an earlier version."""
     seen_share: Annotated[float, Field(ge=0, le=1, exclude_if=lambda share: not share)] = 0.0
     """The share of converting rows of the evaluation table that also occur in the training table, in any file."""
+    trees: Annotated[TreeEvaluation | None, Field(exclude_if=lambda trees: trees is None)] = None
+    """How its boosted trees are evaluated; None if it has none, or was trained by an earlier version."""
     warnings: Annotated[list[str], Field(exclude_if=lambda warnings: not warnings)] = Field(default_factory=list)
     """Reasons to doubt its figures or rates, in sentences."""
     forced: Annotated[list[str], Field(exclude_if=lambda forced: not forced)] = Field(default_factory=list)

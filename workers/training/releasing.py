@@ -27,7 +27,7 @@ from shared.jobs.states import JobState
 from shared.processes import temporary_folder
 from workers.tables.training.table import TrainingTable, read_training_table
 from workers.training.aliases import check_alias, point_aliases, since
-from workers.training.fitting import fit, fit_own_search, rates_of, read_search_config, train_job
+from workers.training.fitting import choose_tree_evaluation, fit, fit_own_search, rates_of, read_search_config, train_job
 from workers.training.plausibility import check_evaluation_table, check_training_table, warn_of_rates, warn_of_seen_rows, warn_of_tables
 from workers.training.rivals import Champion, EvaluationResult, IsolatedLoading, Rivals, Trained, evaluate_release, find_rivals
 from workers.training.saving import check_reproduced, digest_staged, request_to, save_model
@@ -98,9 +98,10 @@ def _make_release(folder: JobFolder, library: ModelLibrary, limits: Limits, find
         forced += check_evaluation_table(held_out, force=job.force)
     model, search = _fit_model(folder, job, definition, train, search)
     folder.write_stage("evaluating")
+    trees = choose_tree_evaluation(definition, model, train)
     tables = {"train": train} | ({} if held_out is None else {"eval": held_out})
     rates = {name: rates_of(definition, model, table) for name, table in tables.items()}
-    trained = Trained(definition=definition, model=model, tables=tables, rates=rates)
+    trained = Trained(definition=definition, model=model, tables=tables, rates=rates, trees=trees)
     with temporary_folder(library.staging) as private_folder:
         staged = private_folder / "release"
         save_model(definition, model, staged)
@@ -157,6 +158,7 @@ def _describe(job: TrainJob, trained: Trained, search: Search | None, forced: li
         audits={name: table.audit for name, table in trained.tables.items()},
         warnings=[*warn_of_tables(train, held_out), *warn_of_seen_rows(judged, seen_share), *warn_of_rates(judged, rates)],
         seen_share=seen_share,
+        trees=trained.trees,
         forced=forced,
     )
 

@@ -20,7 +20,7 @@ from model_store.store import read_manifest
 from shared.catalog.aliases import CHAMPION, LATEST, list_aliases
 from shared.catalog.bootstrap import RESAMPLES
 from shared.catalog.keyword_losses import KeywordLosses
-from shared.catalog.manifests import MOST_SEEN, Column, Evaluation, Importance, MetricValues
+from shared.catalog.manifests import MOST_SEEN, Column, Evaluation, Importance, MetricValues, TreeEvaluation
 from shared.errors import ModelError, ScoringError, TableError, TransientError
 from shared.jobs.messages import TrainJob
 from workers.tables.training.table import TrainingTable, read_training_table
@@ -98,6 +98,8 @@ class Trained:
     model: Any
     tables: dict[str, TrainingTable]
     rates: dict[str, np.ndarray]
+    trees: TreeEvaluation | None = None
+    """How its boosted trees are evaluated, if it has any."""
 
     @property
     def judged_on(self) -> Literal["eval", "train"]:
