@@ -21,7 +21,7 @@ from rich.console import Console
 
 from benchmarks import report
 from benchmarks.bars import DASK, Bar, Runs, bars_of_growth, bars_of_guard, bars_of_score
-from benchmarks.comparison import WAYS, Wanted, compare, grow, measure_guard, measure_small_jobs, running_stack
+from benchmarks.comparison import WAYS, Wanted, compare, grow, measure_guard, measure_one_row, measure_queue, running_stack
 from benchmarks.hosts import measure
 from benchmarks.inputs import COMPARED, FORMATS, make_table
 from benchmarks.lanes import BenchmarkError
@@ -31,6 +31,7 @@ from benchmarks.ways import has_dask
 INSTALL = "Install what the benchmark compares with: pip install --require-hashes -r requirements-bench.lock"
 
 WIDTH_ELSEWHERE = 120
+MODELS = ("v1", "v2", "v3")
 
 console = Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
 
@@ -63,7 +64,7 @@ bars_option = click.option("--bars/--no-bars", "judged", default=True, show_defa
 @benchmarks.command()
 @click.option("--rows", type=click.IntRange(min=1), default=1_000_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--models", type=_listed(("v1", "v2")), default="v1,v2", show_default=True)
+@click.option("--models", type=_listed(MODELS), default=",".join(MODELS), show_default=True)
 @click.option("--formats", type=_listed(FORMATS), default=",".join(COMPARED), show_default=True)
 @click.option("--only", type=_listed(WAYS), default=",".join(WAYS), show_default=True, help="Ways to run.")
 @click.option("--small/--no-small", default=True, show_default=True, help="Measure jobs of one row and the queue, too.")
@@ -105,13 +106,14 @@ def score(  # noqa: PLR0913, PLR0917 - a command has as many arguments as it has
     wanted = Wanted(rows=rows, rounds=rounds, models=models, formats=formats, ways=only, processes=processes)
     with running_stack(work, processes, models, _say) as (stack, releases):
         runs = Runs(compare(stack, releases, wanted, _say))
-        figures = measure_small_jobs(stack, releases[models[0]], queue_chunks, _say) if small else {}
+        one_row = measure_one_row(stack, releases, _say) if small else {}
+        figures = report.figures_of_one_row(one_row) | (measure_queue(stack, releases[models[0]], queue_chunks, _say) if small else {})
     report.print_runs(console, runs)
     report.print_steps(console, runs)
     report.print_memory(console, runs)
     if figures:
         report.print_figures(console, figures)
-    bars = bars_of_score(runs, figures.get("1-row job, median, ms"))
+    bars = bars_of_score(runs, {model: statistics.median(jobs) for model, jobs in one_row.items()})
     if plot_file:
         report.draw(plot_file, runs, here)
     return _judge(bars, judged=judged, json_file=json_file, machine=here, processes=processes, runs=runs.runs, small=figures)
@@ -120,7 +122,7 @@ def score(  # noqa: PLR0913, PLR0917 - a command has as many arguments as it has
 @benchmarks.command()
 @click.option("--rows", type=click.IntRange(min=1), default=1_000_000, show_default=True)
 @click.option("--pairs", type=click.IntRange(min=1), default=15, show_default=True, help="Pairs of jobs without and with the guard.")
-@click.option("--model", type=click.Choice(["v1", "v2"]), default="v1", show_default=True)
+@click.option("--model", type=click.Choice(MODELS), default="v1", show_default=True)
 @click.option("--format", "table_format", type=click.Choice(FORMATS), default="csv", show_default=True)
 @json_option
 @processes_option
@@ -148,7 +150,7 @@ def guard(  # noqa: PLR0913, PLR0917 - as above
 @benchmarks.command()
 @click.option("--most", type=click.IntRange(min=10_000), default=10_000_000, show_default=True, help="Rows of the largest table.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--model", type=click.Choice(["v1", "v2"]), default="v1", show_default=True)
+@click.option("--model", type=click.Choice(MODELS), default="v1", show_default=True)
 @click.option("--format", "table_format", type=click.Choice(FORMATS), default="csv", show_default=True)
 @json_option
 @processes_option
@@ -175,7 +177,7 @@ def growth(  # noqa: PLR0913, PLR0917 - as above
 @benchmarks.command()
 @click.option("--rows", type=click.IntRange(min=1), default=500_000, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--model", type=click.Choice(["v1", "v2"]), default="v2", show_default=True)
+@click.option("--model", type=click.Choice(MODELS), default="v2", show_default=True)
 @click.option(
     "--chunks", type=click.IntRange(min=1), default=100, show_default=True, help="Chunks of the jobs that measure the cost of a chunk."
 )

@@ -3,13 +3,15 @@
 import itertools
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.measuring import Run
 
 MOST_WORKER_MB = 400
 MOST_ONE_ROW_MS = 150
+MOST_ONE_ROW_OF_TREES = 1.2
+"""Maximum ratio of a job of one row with v2 to one with v1."""
 MOST_WITH_GUARD, MOST_GUARD_MS = 1.1, 100
 """The guard and the change of the channel may take a tenth of a job of 1,000,000 rows."""
 FLAT = 1.25
@@ -68,18 +70,26 @@ class Runs:
         return {number: statistics.median(seconds) for number, seconds in rounds.items()}
 
 
-def bars_of_score(runs: Runs, one_row_ms: float | None) -> list[Bar]:
-    """Returns the bars of ``score`` for the requested tables."""
+def bars_of_score(runs: Runs, one_row_ms: Mapping[str, float]) -> list[Bar]:
+    """Returns the bars of ``score`` for the requested tables; ``one_row_ms`` is the median of jobs of one row, by model."""
 
     def times(what: str, bar: float, one: tuple[str, str, str], other: tuple[str, str, str]) -> Bar:
         return Bar(what=what, bar=bar, unit="x", at_least=True, reached=runs.ratio(one, other))
+
+    def beside_v1(model: str, bar: float) -> Bar:
+        reached = runs.ratio((OURS, model, "csv"), (OURS, "v1", "csv"))
+        return Bar(what=f"{model}, csv: time beside v1", bar=bar, unit="x", at_least=False, reached=reached)
 
     worker_mb = [run.peaks_mb[kind] for run in runs.runs if run.way == OURS for kind in WORKER if kind in run.peaks_mb]
     return [
         times("v1, csv: as fast as the old service", 10, (OLD, "v1", "csv"), (OURS, "v1", "csv")),
         times("v1, csv: as fast as Dask", 5, (DASK, "v1", "csv"), (OURS, "v1", "csv")),
         times("v1, csv: as fast as the bare pool", 0.8, (POOL, "v1", "csv"), (OURS, "v1", "csv")),
-        times("v2, csv: as fast as the bare pool", 0.9, (POOL, "v2", "csv"), (OURS, "v2", "csv")),
+        times("v2, csv: as fast as the old service", 10, (OLD, "v2", "csv"), (OURS, "v2", "csv")),
+        times("v2, csv: as fast as Dask with stock LightGBM", 4.5, (DASK, "v2", "csv"), (OURS, "v2", "csv")),
+        times("v2, csv: as fast as the bare pool", 0.8, (POOL, "v2", "csv"), (OURS, "v2", "csv")),
+        beside_v1("v2", 2.2),
+        beside_v1("v3", 2.5),
         *(times(f"{model}: csv.gz as fast as csv", 0.7, (OURS, model, "csv"), (OURS, model, "csv.gz")) for model in ("v1", "v2")),
         *(times(f"{model}: Parquet as fast as csv", 1, (OURS, model, "csv"), (OURS, model, "parquet")) for model in ("v1", "v2")),
         Bar(
@@ -87,7 +97,14 @@ def bars_of_score(runs: Runs, one_row_ms: float | None) -> list[Bar]:
             bar=MOST_ONE_ROW_MS,
             unit="ms",
             at_least=False,
-            reached=one_row_ms,
+            reached=one_row_ms.get("v1"),
+        ),
+        Bar(
+            what="a job of 1 row with v2 beside v1",
+            bar=MOST_ONE_ROW_OF_TREES,
+            unit="x",
+            at_least=False,
+            reached=one_row_ms["v2"] / one_row_ms["v1"] if {"v1", "v2"} <= one_row_ms.keys() else None,
         ),
         Bar(what="memory of a worker process", bar=MOST_WORKER_MB, unit="MB", at_least=False, reached=max(worker_mb, default=None)),
     ]

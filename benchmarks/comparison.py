@@ -3,10 +3,9 @@
 import contextlib
 import os
 import shutil
-import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +24,8 @@ TRAINING_ROWS = 20_000
 ONE_ROW_JOBS, WARM_UP_JOBS = 40, 5
 CLOSE, MORE_TURNS = (OURS, POOL), 4
 """Ways that are compared with a narrow bar run this many more times in each round."""
+ALL_FORMATS = ("v1", "v2")
+"""Models that are measured with all formats; others with the first."""
 SETTLE_SECONDS = 1.0
 """Seconds for work that became due while a way was suspended, before it is measured."""
 
@@ -62,7 +63,7 @@ def compare(stack: Stack, releases: dict[str, str], wanted: Wanted, say: Say) ->
     """Runs all ways on all tables with all models, round after round."""
     say(f"making tables of {wanted.rows:,} rows")
     tables = {name: inputs.make_table(stack.root / "bucket" / "tables", wanted.rows, name) for name in wanted.formats}
-    cases = [(model, name) for model in wanted.models for name in wanted.formats]
+    cases = [(model, name) for model in wanted.models for name in (wanted.formats if model in ALL_FORMATS else wanted.formats[:1])]
     runs: list[Run] = []
     with contextlib.ExitStack() as held:
         lanes: dict[str, Lane] = {OURS: stack} if OURS in wanted.ways else {}
@@ -179,19 +180,25 @@ def measure_guard(stack: Stack, release: str, table: Path, pairs: int, say: Say)
     return found
 
 
-def measure_small_jobs(stack: Stack, release: str, chunks: int, say: Say) -> dict[str, float]:
-    """Measures jobs so small that only the overhead of the queue counts; returns the results by name."""
+def measure_one_row(stack: Stack, releases: Mapping[str, str], say: Say) -> dict[str, list[float]]:
+    """Measures jobs of one row with each model, in turn; returns the milliseconds of each job."""
     say("jobs of one row")
     one = inputs.make_table(stack.root / "bucket" / "tables", 1, "csv")
-    seconds = [stack.run(one, release)[1] for _ in range(WARM_UP_JOBS + ONE_ROW_JOBS)][WARM_UP_JOBS:]
+    found: dict[str, list[float]] = {model: [] for model in releases}
+    for _ in range(WARM_UP_JOBS + ONE_ROW_JOBS):
+        for model, release in releases.items():
+            found[model].append(stack.run(one, release)[1] * 1000)
+    return {model: jobs[WARM_UP_JOBS:] for model, jobs in found.items()}
+
+
+def measure_queue(stack: Stack, release: str, chunks: int, say: Say) -> dict[str, float]:
+    """Measures a job of so many chunks of one row, where only the overhead of the queue counts; returns the results by name."""
     say(f"a job of {chunks:,} chunks of one row, then as many chunks with nothing to do")
     many = inputs.make_table(stack.root / "bucket" / "tables", chunks, "csv")
     folder, whole = stack.run(many, release, chunk_rows=1)
     steps = stack.steps(folder)
     sent, taken = stack.send_again(folder, chunks)
     return {
-        "1-row job, median, ms": statistics.median(seconds) * 1000,
-        "1-row job, 95th percentile, ms": statistics.quantiles(seconds, n=20)[-1] * 1000,
         f"{chunks:,} chunks of one row, s": whole,
         **{f"    its {step}, s": value for step, value in steps.items()},
         f"{chunks:,} chunks of no work, s to send": sent,

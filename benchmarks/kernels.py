@@ -1,5 +1,7 @@
 """The functions of the workers that the benchmark uses: cutting, reading, scoring and writing a table, without jobs or the queue."""
 
+import copy
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -137,6 +139,18 @@ def bucket_at(root: Path) -> LocalBucket:
 def release_of(root: Path, release: str) -> Release:
     """Returns a release from the bucket in this folder, cached in memory."""
     return load_release(bucket_at(root), release, root / "not-used-by-a-local-bucket")
+
+
+@functools.cache
+def stock_release_of(root: Path, release: str) -> Release:
+    """Returns a release whose trees LightGBM itself evaluates, as in the old service and with Dask."""
+    found = release_of(root, release)
+    booster = getattr(getattr(found.model, "_booster", None), "booster", None)
+    if booster is None:
+        return found
+    model = copy.copy(found.model)
+    model._booster = booster
+    return dataclasses.replace(found, model=model)
 
 
 def join(parts: list[Part], target: Path) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,15 @@ def print_growth(console: Console, runs: Sequence[Run]) -> None:
         memory = [f"{run.peaks_mb.get(kind, 0):,.0f}" for kind in kinds]
         table.add_row(f"{run.rows:,}", f"{run.seconds:.3f}", f"{run.seconds / run.rows * 1e6:.3f}", *memory)
     console.print(table)
+
+
+def figures_of_one_row(jobs: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Returns the results of jobs of one row by name, from the milliseconds of each job with each model."""
+    return {
+        f"1-row job with {model}, {what}, ms": value
+        for model, found in jobs.items()
+        for what, value in (("median", statistics.median(found)), ("95th percentile", statistics.quantiles(found, n=20)[-1]))
+    }
 
 
 def print_figures(console: Console, figures: dict[str, float]) -> None:

@@ -47,10 +47,10 @@ def predicted(table: pd.DataFrame, release: Release) -> pd.DataFrame:
 
 @contextlib.contextmanager
 def old_service(_processes: int) -> Iterator[Score]:
-    """One process: pandas reads the whole table, the model predicts, pandas writes gzip."""
+    """One process: pandas reads the whole table, the model predicts with stock LightGBM, pandas writes gzip."""
 
     def score(task: Task) -> tuple[list[Path], dict[str, float]]:
-        release = kernels.release_of(task.bucket, task.release)
+        release = kernels.stock_release_of(task.bucket, task.release)
         steps = _Steps()
         with steps.time("read"):
             parts = [_read(file) for file in kernels.files_of(task.table)]
@@ -74,7 +74,7 @@ def _read(file: Path) -> pd.DataFrame:
 
 @contextlib.contextmanager
 def dask(processes: int) -> Iterator[Score]:
-    """A local cluster with one thread per process; partitions are read, scored and written as gzip parts."""
+    """A local cluster with one thread per process; partitions are read, scored with stock LightGBM and written as gzip parts."""
     import dask.dataframe as dd
     from distributed import Client, LocalCluster
 
@@ -105,7 +105,7 @@ def _open(dd: ModuleType, table: Path) -> Any:  # noqa: ANN401 - Dask has no typ
 
 
 def _predicted_there(table: pd.DataFrame, bucket: Path, release: str) -> pd.DataFrame:
-    return predicted(table, kernels.release_of(bucket, release))
+    return predicted(table, kernels.stock_release_of(bucket, release))
 
 
 # --- a bare pool with our kernels ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from model_store.trees.evaluator import Evaluator, UnsupportedTreesError
 from model_store.trees.probes import make_probes
 from model_store.trees.text import ModelTextError, read_forest
 
-FEWEST_ROWS = 256
+FEWEST_ROWS = 512
 """LightGBM evaluates fewer rows sooner."""
 
 

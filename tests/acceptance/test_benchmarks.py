@@ -144,10 +144,12 @@ def test_in_each_round_another_way_begins_and_those_that_are_close_take_more_tur
 
 
 def test_a_bar_that_was_not_measured_was_not_reached():
-    bars = {bar.what: bar for bar in bars_of_score(Runs([a_run("ours", 1, 0), a_run("old", 12, 0)]), one_row_ms=200)}
+    bars = {bar.what: bar for bar in bars_of_score(Runs([a_run("ours", 1, 0), a_run("old", 12, 0)]), one_row_ms={"v1": 200, "v2": 230})}
     assert bars["v1, csv: as fast as the old service"].ok
     assert not bars["v1, csv: as fast as Dask"].ok
     assert not bars["a job of 1 row, median"].ok
+    assert bars["a job of 1 row with v2 beside v1"].ok
+    assert not bars["v2, csv: time beside v1"].ok
     assert bars["memory of a worker process"].ok
 
 
