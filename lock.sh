@@ -12,6 +12,8 @@ tested=$(mktemp)
 trap 'rm -f "$tested"' EXIT
 grep -E '^[a-z]' requirements-dev.lock | sed 's/ \\$//' >"$tested"
 compile --constraints "$tested" --output-file requirements.lock
+# for definitions of the older service that need it
+compile --constraints "$tested" --extra xgboost --output-file requirements-xgboost.lock
 # the image supports every kind of bucket and search; the notebook's image extends it
 compile --constraints "$tested" --extra s3 --extra gcs --extra optuna --output-file requirements-image.lock
 compile --constraints "$tested" --extra s3 --extra gcs --extra optuna --extra notebook --output-file requirements-notebook.lock

@@ -43,6 +43,8 @@ TEMPLATE = "model_template.py"
 NO_KEYS = frozenset({"cr", "cr_low", "cr_high", "Clicks", "Conversions", "week", "computer", "smartphone"})
 """Columns of a table or result that cannot be keys, because they have another meaning."""
 
+LOCKS = {"xgboost": "requirements-xgboost.lock"}
+"""Library that definitions of the older service need -> our lock file that has it."""
 OUTSIDE = "definition_"
 """Prefix of the packages of definitions outside this folder."""
 
@@ -306,7 +308,9 @@ def _import(name: str, folder: Path, load: Callable[[], ModuleType]) -> ModuleTy
         problem = f"the definition {name} does not import: {_summary(error)} ({place_of(error, folder)})"
         if isinstance(error, FileNotFoundError) and error.filename == str(folder.parent / TEMPLATE):
             raise ModelError(problem, next_step=f"Put the template there: cp {PACKAGE_FOLDER / TEMPLATE} {folder.parent}/") from error
-        raise ModelError(problem, next_step=f"Correct it or install what it needs, then try: {_checking(name, folder)}") from error
+        lock = LOCKS.get(error.name or "") if isinstance(error, ModuleNotFoundError) else None
+        remedy = f"Type, for every worker: pip install --require-hashes -r {lock}" if lock else "Correct it or install what it needs"
+        raise ModelError(problem, next_step=f"{remedy}, then try: {_checking(name, folder)}") from error
 
 
 def _summary(error: BaseException) -> str:

@@ -12,6 +12,7 @@ import pytest
 from model_store import definitions, model_template
 from model_store.definitions import list_definitions, load_definition
 from shared.errors import ModelError
+from tests.conftest import REPOSITORY
 
 GOOD = """
 from model_store import model_template
@@ -193,6 +194,19 @@ def test_an_import_that_fails_is_quoted_with_file_and_line(tmp_path, source, say
     assert says in said
     assert f"({folder / 'model.py'}, line {line})" in said
     assert not [name for name in sys.modules if name.startswith("definition_fails")]
+
+
+def test_a_library_of_older_definitions_that_is_missing_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xgboost", None)  # as if it were not installed
+    write(tmp_path, "older", "import xgboost\n")
+    with pytest.raises(ModelError, match="the definition older does not import: ModuleNotFoundError") as refused:
+        load_definition("older", tmp_path)
+    lock = "requirements-xgboost.lock"
+    assert refused.value.next_step.startswith(
+        f"Type, for every worker: pip install --require-hashes -r {lock}, then try: scoring models check"
+    )
+    assert f"--extra xgboost --output-file {lock}" in (REPOSITORY / "lock.sh").read_text()
+    assert "\nxgboost==" in (REPOSITORY / lock).read_text()
 
 
 @pytest.mark.parametrize(
