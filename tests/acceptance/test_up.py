@@ -358,8 +358,9 @@ def test_when_the_launcher_is_killed_work_in_hand_is_finished_nothing_outlives_i
     stack.wait_until_gone()
     assert (training.request.parent / "outcome.json").exists()
     stack.log_file = stack.folder / "again.log"
-    with stack.log_file.open("w") as log:
-        stack.process = stack.launch(stdout=log, stderr=subprocess.STDOUT)
+    stack.environment |= {"SCORING_HOME": str(stack.folder / "home"), "BUCKET_URL": str(stack.folder / "bucket")}
+    with stack.log_file.open("wb") as log:
+        stack.process = stack.fork(log)
     wait_for(lambda: "ready after" in stack.log, START_SECONDS, lambda: stack.log)
     stack.parts = psutil.Process(stack.process.pid).children(recursive=True)
     stops_in_order(stack, signal.SIGTERM)
