@@ -6,6 +6,7 @@ from producers.authorship import who
 from producers.channels.deciding import check_decision_reason
 from producers.job_names import find_job
 from shared.bucket.interface import Bucket
+from shared.catalog.channel_notices import announce_change
 from shared.catalog.channels import (
     ChannelChange,
     change_channel,
@@ -18,8 +19,6 @@ from shared.catalog.channels import (
 from shared.catalog.manifests import ResultManifest
 from shared.catalog.results import FoundResult, find_revision, inspect_result
 from shared.errors import RequestError
-from shared.jobs.messages import Notice
-from shared.jobs.outbox import announce
 
 
 def roll_back_channel(bucket: Bucket, channel: str, *, to: str | None, reason: str) -> ChannelChange:
@@ -50,15 +49,14 @@ def roll_back_channel(bucket: Bucket, channel: str, *, to: str | None, reason: s
     change = change_channel(bucket, channel, rolled_back)
     if change is None:
         raise RequestError(f"another process changed {channel} at this moment", next_step=f"See it: scoring results history {channel}")
-    _announce(bucket, channel, change)
+    announce_change(bucket, channel, change)
     return change
 
 
 def _complete(bucket: Bucket, channel: str, now: ChannelChange) -> None:
     """Completes the newest change of a channel: its command may have been interrupted before it copied all files."""
     show_newest(bucket, channel)
-    if now.how in ("rolled back", "unpinned"):
-        _announce(bucket, channel, now)
+    announce_change(bucket, channel, now)
 
 
 def _origin(bucket: Bucket, target: ResultManifest) -> str | None:
@@ -80,7 +78,7 @@ def unpin(bucket: Bucket, channel: str, *, reason: str = "") -> ChannelChange | 
 
     change = change_channel(bucket, channel, unpinned)
     if change is not None:
-        _announce(bucket, channel, change)
+        announce_change(bucket, channel, change)
     elif now.how == "unpinned":
         _complete(bucket, channel, now)
     return change
@@ -131,15 +129,3 @@ def _check_signature(found: FoundResult) -> None:
         raise RequestError(
             f"the manifest of {found.folder} is not trusted: signed: {found.signed}", next_step="Name another result with --to JOB."
         )
-
-
-def _announce(bucket: Bucket, channel: str, change: ChannelChange) -> None:
-    facts = {"channel": channel, "from": change.was or "nothing", "to": change.job_id, "by": change.by, "reason": change.reason}
-    is_pin = change.how == "rolled back"
-    notice = Notice(
-        good=not is_pin,
-        title=f"{change.how}: {channel} shows the result of job {change.job_id}",
-        facts={fact: value for fact, value in facts.items() if value},
-        next_step=f"Later results are held. End this with: scoring results unpin {channel}" if is_pin else "",
-    )
-    announce(bucket, f"channel-{channel}-{change.number:06d}", notice)

@@ -5,7 +5,8 @@
     data/predict/output/channels/_history/<name>/         its numbered changes (``shared.catalog.histories``)
     data/predict/output/channels/_open/<name>.<mover>     a mark: a process is changing the channel; the sweep ends what that process left
 
-A change is made first, then the files of its revision are copied. Each file is replaced as a whole, the predictions first.
+A change is made first, then the files of its revision are copied. Each file is replaced as a whole: the predictions first,
+``channel.json`` last.
 """
 
 import uuid
@@ -15,12 +16,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from shared.bucket.interface import Bucket
+from shared.bucket.interface import Bucket, FileInfo
 from shared.bucket.unchanged import has_content
 from shared.catalog.histories import History, UnreadableChangeError
 from shared.catalog.manifests import CHANNELS, PREDICTIONS, REJECTS, ResultManifest
 from shared.catalog.paths import MANIFEST
-from shared.errors import RequestError, ScoringError, UnreadableChannelError
+from shared.errors import MessageError, RequestError, ScoringError, UnreadableChannelError
 from shared.records import BucketPath, JobId, Record, ReleaseId, Sha256, Timestamp, decode_long, is_name
 from shared.signatures import Signature
 
@@ -130,17 +131,22 @@ def change_channel(bucket: Bucket, name: str, decide: Callable[[ChannelChange | 
 
     If another process changes the channel at the same time, ``decide`` is called again. Returns the change, or None if ``decide`` did.
     """
+    may_exist = False
 
     def numbered(now: ChannelChange | None, number: int) -> ChannelChange | None:
+        nonlocal may_exist
         change = decide(now)
+        may_exist = may_exist or change is not None
         return change and change.model_copy(update={"number": number, "was": None if now is None else now.job_id})
 
     mark = f"{_OPEN}/{name}.{uuid.uuid4().hex}"
     bucket.write(mark, b"")
     try:
-        change = _history(bucket, name).update(numbered)
+        change = _history(bucket, name).claim(numbered)
     except Exception:
-        bucket.delete(mark)  # nothing was changed
+        # a store may fail and keep the change nevertheless: the sweep then ends it
+        if not may_exist:
+            bucket.delete(mark)
         raise
     if change is not None:
         show_newest(bucket, name, lambda: bucket.write(mark, b""))
@@ -157,8 +163,7 @@ def show_newest(bucket: Bucket, name: str, is_alive: Callable[[], None] = lambda
     while (newest := read_channel(bucket, name)) != shown and newest is not None:
         _copy_result(bucket, newest.revision, channel_folder(name), is_alive)
         history = _history(bucket, name)
-        if bucket.read(history.copy) != newest.to_json():  # its writer died, or was overtaken
-            bucket.write(history.copy, newest.to_json(), durable=True)
+        history.write_copy(newest)
         shown = newest
     return shown
 
@@ -174,7 +179,16 @@ def _copy_result(bucket: Bucket, revision: str, folder: str, is_alive: Callable[
     elif had_rejects:
         bucket.delete(f"{folder}/{REJECTS}")
     bucket.copy(f"{revision}/{MANIFEST}", f"{folder}/{MANIFEST}", durable=True)
-    bucket.settle(folder)
+
+
+def shows_its_result(bucket: Bucket, name: str, now: ChannelChange) -> bool:
+    """Returns True if the files in the folder of a channel are those of its newest change."""
+    folder = channel_folder(name)
+    try:
+        manifest = decode_long(ResultManifest, bucket.read(f"{folder}/{MANIFEST}") or b"")
+    except MessageError:
+        return False
+    return manifest.text_sha256 == now.text_sha256 and has_content(bucket, f"{folder}/{PREDICTIONS}", manifest.output)
 
 
 def _trusted_manifest(bucket: Bucket, revision: str) -> ResultManifest:
@@ -203,13 +217,22 @@ def check_whole(bucket: Bucket, manifest: ResultManifest) -> None:
         )
 
 
+def is_being_changed(bucket: Bucket, name: str) -> bool:
+    """Returns True while a process changes a channel, or has left its change for the sweep to end."""
+    return any(_channel_of(mark) == name for mark in bucket.files(_OPEN))
+
+
+def _channel_of(mark: FileInfo) -> str:
+    return mark.path.rpartition("/")[2].partition(".")[0]
+
+
 def end_interrupted_changes(bucket: Bucket, now: datetime) -> list[str]:
     """Copies the files of every channel whose change was interrupted; returns the names of these channels."""
     found = []
     for mark in bucket.files(_OPEN):
         if now.timestamp() - mark.modified <= MOVING_SECONDS:
             continue
-        name = mark.path.rpartition("/")[2].partition(".")[0]
+        name = _channel_of(mark)
         if is_name(name):
             try:
                 show_newest(bucket, name)

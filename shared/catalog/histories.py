@@ -4,6 +4,7 @@
     <copy>                  a copy of a recent change, from which a reader continues
 
 The numbered files are authoritative: a process may die, or be overtaken, before it writes the copy.
+A name whose change is followed by other writes, as a channel, is changed by ``claim``, and its copy is written after them.
 """
 
 import contextlib
@@ -80,28 +81,50 @@ class History(Generic[AnyChange]):
         return None
 
     def add(self, change: AnyChange) -> bool:
-        """Writes this change; returns False if another process wrote the change with its number first."""
-        if not self.bucket.create(self._file(change.number), change.to_json()):
+        """Writes this change and its copy; returns False if another process wrote the change with its number first."""
+        if not self._claim(change):
             return False
-        self.bucket.write(self.copy, change.to_json(), durable=True)
-        self.bucket.settle(self.copy.rpartition("/")[0])
+        self.write_copy(change)
         return True
 
     def update(self, decide: Callable[[AnyChange | None, int], AnyChange | None]) -> AnyChange | None:
+        """Writes the change that ``decide`` derives, as ``claim`` does, and its copy."""
+        change = self.claim(decide)
+        if change is not None:
+            self.write_copy(change)
+        return change
+
+    def claim(self, decide: Callable[[AnyChange | None, int], AnyChange | None]) -> AnyChange | None:
         """Writes the change that ``decide`` derives from the newest change and the next number; decides again if another was faster.
 
         A name whose newest change cannot be read has no current state: the change gets the next free number and repairs it.
         Returns the change, or None if ``decide`` returned None.
         """
         while True:
+            is_readable = True
             try:
                 now = self.read()
                 number = 0 if now is None else now.number
             except UnreadableChangeError:
-                now, number = None, self.newest_number()
+                is_readable, now, number = False, None, self.newest_number()
             change = decide(now, number + 1)
-            if change is None or self.add(change):
+            if change is None:
+                return None
+            if self._claim(change):
+                if not is_readable:
+                    self.write_copy(change)  # a reader continues from the copy, and so passes the damaged change
                 return change
+
+    def _claim(self, change: AnyChange) -> bool:
+        if not self.bucket.create(self._file(change.number), change.to_json()):
+            return False
+        self.bucket.settle(self.folder)
+        return True
+
+    def write_copy(self, change: AnyChange) -> None:
+        """Writes the copy of a change, durable on disk."""
+        self.bucket.write(self.copy, change.to_json(), durable=True)
+        self.bucket.settle(self.copy.rpartition("/")[0])
 
     def changes(self) -> Iterator[AnyChange]:
         """Yields the changes, the newest first; unreadable ones are left out."""

@@ -7,6 +7,7 @@ import celery
 import redis
 import structlog
 
+from shared.catalog.channel_notices import announce_ended_change
 from shared.catalog.channels import end_interrupted_changes
 from shared.errors import ScoringError
 from shared.processes import drop_abandoned
@@ -50,6 +51,7 @@ def _look_after_channels(now: datetime) -> None:
     try:
         for name in end_interrupted_changes(context.bucket(), now):
             log.info("interrupted change of a channel ended", channel=name)
+            announce_ended_change(context.bucket(), name, now)
         look_after_held(context.bucket(), now)
     except ScoringError as error:
         log.warning("channels not inspected, the next sweep is due soon", error=str(error))

@@ -6,7 +6,7 @@ from producers.channels.held import list_held
 from producers.operations.checks.examined import Examined
 from producers.operations.checks.finding import Finding, error, ok, warning
 from shared.bucket.interface import Bucket
-from shared.catalog.channels import list_channels, read_channel
+from shared.catalog.channels import ChannelChange, is_being_changed, list_channels, read_channel, shows_its_result
 from shared.catalog.results import FoundResult, inspect_result
 from shared.errors import RequestError
 from shared.guard.config import read_guard_config
@@ -47,6 +47,8 @@ def _check_channel(bucket: Bucket, name: str) -> Iterator[Finding]:
             f"the result that it shows, {now.revision}, is gone or cannot be read",
             f"Choose another one: scoring results rollback {name} --to JOB --reason TEXT",
         )
+    elif not shows_its_result(bucket, name, now):
+        yield _other_files(bucket, subject, name, now)
     elif now.pinned:
         yield warning(
             subject,
@@ -55,3 +57,10 @@ def _check_channel(bucket: Bucket, name: str) -> Iterator[Finding]:
         )
     else:
         yield ok(subject, f"it shows the result of job {now.job_id} since {now.at:%Y-%m-%d %H:%M} UTC")
+
+
+def _other_files(bucket: Bucket, subject: str, name: str, now: ChannelChange) -> Finding:
+    text = f"its files are not those of the result that it shows, of job {now.job_id}"
+    if is_being_changed(bucket, name):
+        return warning(subject, f"{text}: a change is not complete", "The sweep completes it within minutes.")
+    return error(subject, text, f"Copy them once more with: scoring results rollback {name} --to {now.job_id} --reason TEXT")

@@ -11,11 +11,13 @@ from producers.authorship import who
 from producers.channels.deciding import approve, refuse
 from producers.channels.held import list_held
 from producers.channels.moving import existing_channel, roll_back_channel, unpin
+from producers.operations.checks.channels import check_channels
+from producers.operations.checks.examined import Examined
 from shared.bucket.local import LocalBucket
 from shared.catalog.channels import channel_changes, channel_folder, read_channel
 from shared.catalog.held import read_decision
-from shared.catalog.manifests import PREDICTIONS
-from shared.errors import RequestError
+from shared.catalog.manifests import CHANNELS, PREDICTIONS
+from shared.errors import BucketError, RequestError
 from shared.guard.config import GUARD
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, close_job, open_jobs
@@ -177,6 +179,28 @@ def test_a_rollback_that_died_at_any_write_is_completed_by_the_next(bucket, monk
         assert [folder.name for folder in undelivered(bucket)][-1] == f"channel-live-{now.number:06d}"
         roll_back_channel(bucket, "live", to=second.job_id, reason="for the next one")
     assert 8 < writes < 29
+
+
+def test_doctor_sees_a_rollback_whose_files_are_missing_and_its_command_copies_them(bucket, settings, monkeypatch):
+    first, second = job_for(bucket, 1), job_for(bucket, 2, ROWS - 3)
+    examined = Examined(settings=settings, bucket=bucket)
+    assert [finding.state for finding in check_channels(examined)] == ["well"]
+    with monkeypatch.context() as patch:
+        patch.setattr(bucket, "copy", lambda *_, **__: (_ for _ in ()).throw(BucketError("the disk is full", next_step="Make room.")))
+        with pytest.raises(BucketError):
+            roll_back_channel(bucket, "live", to=first.job_id, reason="absurd")
+    [found] = check_channels(examined)
+    assert (found.state, found.next_step) == ("warning", "The sweep completes it within minutes.")
+    for mark in bucket.files(f"{CHANNELS}/_open"):
+        bucket.delete(mark.path)
+    [found] = check_channels(examined)
+    assert found.state == "ill"
+    assert f"not those of the result that it shows, of job {first.job_id}" in found.text
+    assert f"scoring results rollback live --to {first.job_id}" in found.next_step
+    with pytest.raises(RequestError, match="already"):
+        roll_back_channel(bucket, "live", to=first.job_id, reason="once more")
+    assert text_at(bucket, channel_folder("live")) != text_at(bucket, f"{second.outcome().result}/revisions/{second.job_id}")
+    assert [(found.state, "pinned" in found.text) for found in check_channels(examined)] == [("warning", True)]
 
 
 def test_an_unpin_that_died_at_any_write_is_completed_by_the_next(bucket, monkeypatch):

@@ -1,10 +1,12 @@
 """A channel shows one whole result, the one of its last change, whatever process dies in the middle of a change."""
 
-from datetime import timedelta
+import contextlib
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from shared.bucket.local import LocalBucket
+from shared.catalog.channel_notices import announce_ended_change
 from shared.catalog.channels import (
     MOVING_SECONDS,
     RESULTS_BACK,
@@ -18,11 +20,13 @@ from shared.catalog.channels import (
     read_channel,
     revisions_in_use,
     show_newest,
+    shows_its_result,
 )
 from shared.catalog.manifests import CHANNELS, ResultManifest
 from shared.catalog.results import list_results
-from shared.errors import RequestError, UnreadableChannelError
+from shared.errors import BucketError, RequestError, UnreadableChannelError
 from shared.jobs.files import JobFile
+from shared.jobs.outbox import undelivered
 from shared.records import decode_long
 from shared.signatures import Signer
 from tests.handmade import die_after, make_job, publish_handmade, row, run_job, text_at, write_table
@@ -100,6 +104,93 @@ def test_a_change_whose_process_dies_at_any_write_is_ended_by_the_sweep(bucket, 
     assert text_at(bucket, channel_folder("live")) == text_at(bucket, now.revision)
     assert text_at(bucket, channel_folder("live")) in texts
     assert not bucket.files(f"{CHANNELS}/_open")
+
+
+METHODS = ["write", "create", "copy"]
+STORE = "the store is gone"
+
+
+def fail_after(patch: pytest.MonkeyPatch, bucket: LocalBucket, writes: int, *, is_kept: bool) -> list[int]:
+    """Lets one of these calls fail, the one after so many; if ``is_kept`` is true, the store does what it denies.
+
+    Returns how many calls are left, which goes below 0 when one fails.
+    """
+    left = [writes]
+
+    def failing(method):
+        def call(*arguments, **more):
+            left[0] -= 1
+            if left[0] != -1:
+                return method(*arguments, **more)
+            if is_kept:
+                method(*arguments, **more)
+            raise BucketError(STORE, next_step="Try again.")
+
+        return call
+
+    for name in METHODS:
+        patch.setattr(bucket, name, failing(getattr(bucket, name)))
+    return left
+
+
+@pytest.mark.parametrize("is_kept", [False, True], ids=["refused", "kept and not heard"])
+def test_a_change_whose_write_fails_is_made_whole_by_the_sweep_or_was_not_made(bucket, monkeypatch, is_kept):
+    before, after = result_of(bucket, 1, lines=10), result_of(bucket, 2, lines=20)
+    for number in range(20):
+        show(bucket, before)
+        with monkeypatch.context() as patch:
+            left = fail_after(patch, bucket, number, is_kept=is_kept)
+            with contextlib.suppress(BucketError):
+                show(bucket, after)
+        now = read_channel(bucket, "live")
+        assert now is not None
+        end_interrupted_changes(bucket, now.at + timedelta(seconds=2 * MOVING_SECONDS))
+        assert shows_its_result(bucket, "live", now)
+        assert text_at(bucket, channel_folder("live")) == text_at(bucket, now.revision)
+        if left[0] >= 0:
+            break
+    assert 4 < number < 19
+
+
+def test_a_change_that_was_not_decided_leaves_no_mark(bucket):
+    show(bucket, result_of(bucket, 1))
+
+    def refused(now: ChannelChange | None) -> None:
+        raise RequestError("no", next_step="None.")
+
+    with pytest.raises(RequestError):
+        change_channel(bucket, "live", refused)
+    assert not bucket.files(f"{CHANNELS}/_open")
+
+
+def test_the_channel_names_a_result_only_after_its_files_are_there(bucket, monkeypatch):
+    first, second = result_of(bucket, 1, lines=10), result_of(bucket, 2, lines=20)
+    show(bucket, first)
+    folder = channel_folder("live")
+    for writes in range(20):
+        with monkeypatch.context() as patch:
+            left = die_after(patch, bucket, writes, METHODS)
+            with contextlib.suppress(KeyboardInterrupt):
+                show(bucket, second)
+        named = ChannelChange.decode(bucket.read(f"{folder}/channel.json") or b"")
+        assert named.revision == first.revision or text_at(bucket, folder) == text_at(bucket, second.revision)
+        if left[0] >= 0:
+            break
+    assert named.revision == second.revision
+
+
+def test_a_person_hears_of_a_rollback_that_the_sweep_had_to_end(bucket):
+    first, second = result_of(bucket, 1, lines=10), result_of(bucket, 2, lines=20)
+    show(bucket, first)
+    announce_ended_change(bucket, "live", datetime.now(UTC))
+    assert undelivered(bucket) == []
+    show(bucket, second)
+    change_channel(bucket, "live", lambda now: change_to(first, now, "rolled back", pinned=True, by="ann", reason="bad"))
+    announce_ended_change(bucket, "live", datetime.now(UTC) + timedelta(days=2))
+    assert undelivered(bucket) == []
+    for _ in range(2):
+        announce_ended_change(bucket, "live", datetime.now(UTC))
+    assert [folder.name for folder in undelivered(bucket)] == ["channel-live-000003"]
 
 
 def test_a_change_in_progress_is_left_to_its_process(bucket):
