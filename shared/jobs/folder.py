@@ -6,7 +6,7 @@ jobs/_requests/<digest>.<n>           the job of the n-th run of a request    (f
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar, TypeVar
@@ -158,8 +158,11 @@ class JobFolder:
     def outcome(self) -> Outcome | None:
         """Returns how the job ended, None while it is open. A job whose outcome is damaged has failed."""
         text = self.bucket.read(self.file(JobFile.OUTCOME))
+        return None if text is None else self._decode_outcome(text)
+
+    def _decode_outcome(self, text: bytes) -> Outcome:
         try:
-            return None if text is None else decode_long(Outcome, text)
+            return decode_long(Outcome, text)
         except MessageError as error:
             found = self.bucket.stat(self.file(JobFile.OUTCOME))
             return Outcome(
@@ -190,20 +193,34 @@ class JobFolder:
             )
         )
 
-    def fail_unpublished(self, error: ScoringError) -> None:
-        """Fails a job whose outcome is ``done`` but whose result or release cannot be published."""
+    def fail_unpublished(self, error: ScoringError, *, is_in_use: Callable[[str], bool] = lambda _: False) -> None:
+        """Fails a job whose outcome is ``done`` but whose result or release cannot be published.
+
+        ``is_in_use`` returns True for the revision of a result that is in use all the same, because a channel shows it.
+        """
         outcome = self.outcome()
-        if outcome is None or self.is_settled(outcome):
+        if outcome is None or self.is_settled(outcome) or not self._keep(outcome):
             return
-        self._keep(outcome)
-        # a revision with a manifest belongs to a job that is done
-        self.bucket.delete(f"{outcome.result}/revisions/{self.job_id}/{JobFile.MANIFEST}")
+        revision = f"{outcome.result}/revisions/{self.job_id}"
+        if not is_in_use(revision):
+            self.bucket.delete(f"{revision}/{JobFile.MANIFEST}")  # a revision with a manifest belongs to a job that is done
         self.bucket.delete(self.file(JobFile.OUTCOME))
         self.fail(error)
 
-    def _keep(self, outcome: Outcome) -> None:
-        """Copies the outcome before it is replaced."""
-        self.bucket.copy(self.file(JobFile.OUTCOME), self.file(f"{Subfolder.ENDED}/{outcome.at:%Y%m%dT%H%M%S%f}.json"))
+    def _keep(self, outcome: Outcome) -> bool:
+        """Copies the outcome before it is replaced; returns False if another process has replaced or removed it."""
+        text = self.bucket.read(self.file(JobFile.OUTCOME))
+        if text is None or self._decode_outcome(text) != outcome:
+            return False
+        self.bucket.write(self._ended_file(outcome.at), text)
+        return self.bucket.read(self.file(JobFile.OUTCOME)) == text
+
+    def _ended_file(self, at: datetime) -> str:
+        return self.file(f"{Subfolder.ENDED}/{at:%Y%m%dT%H%M%S%f}.json")
+
+    def has_ended_at(self, at: datetime) -> bool:
+        """Returns True if an earlier outcome of the job has this time."""
+        return self.bucket.exists(self._ended_file(at))
 
     def cancel(self) -> Outcome:
         """Cancels the job unless it has ended, and returns how it ended. Needs no worker and no Redis."""
@@ -238,23 +255,26 @@ class JobFolder:
             raise self.removed_error()
         if accept_rejects:
             self.bucket.write(self.file(JobFile.REJECTS_ACCEPTED), b"")
-        self._keep(outcome)
-        self.bucket.delete(self.file(JobFile.DELIVERY_ATTEMPT))
-        self.bucket.delete(self.file(JobFile.NOTIFIED))
-        self.bucket.delete(self.file(JobFile.OUTCOME))
+        if self._keep(outcome):
+            self.bucket.delete(self.file(JobFile.DELIVERY_ATTEMPT))
+            self.bucket.delete(self.file(JobFile.NOTIFIED))
+            self.bucket.delete(self.file(JobFile.OUTCOME))
         # again: a process that read the old outcome may have removed the mark
         self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
 
     def reopen_held(self, stack: str = "") -> None:
-        """Lets the finish step decide again about a held result, after a person approved it."""
+        """Lets the finish step decide again about a held result, after a person approved it.
+
+        The sweep and the command may do this at once; the outcome of a finish step that ran in between stays.
+        """
         outcome = self.outcome()
         if outcome is None or outcome.state != JobState.HELD:
             return
         self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
-        self._keep(outcome)
-        # the record of the notice names the end that it is about: it stays, so that an interruption here does not announce that end twice
-        self.bucket.delete(self.file(JobFile.DELIVERY_ATTEMPT))
-        self.bucket.delete(self.file(JobFile.OUTCOME))
+        if self._keep(outcome):
+            # the record of the notice names the end that it is about: it stays, so that an interruption here does not announce it twice
+            self.bucket.delete(self.file(JobFile.DELIVERY_ATTEMPT))
+            self.bucket.delete(self.file(JobFile.OUTCOME))
         # again: a process that read the old outcome may have removed the mark
         self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
 
@@ -299,9 +319,12 @@ class JobFolder:
         self.bucket.write(self.file(JobFile.HELD), outcome.at.isoformat().encode())
 
     def reconsider(self, outcome: Outcome) -> None:
-        """Removes an outcome that is not settled, so that the finish step decides once more; it is kept beside earlier ones."""
-        self._keep(outcome)
-        self.bucket.delete(self.file(JobFile.OUTCOME))
+        """Removes an outcome that is not settled, so that the finish step decides once more; it is kept beside earlier ones.
+
+        Does nothing if another process has decided meanwhile.
+        """
+        if self._keep(outcome):
+            self.bucket.delete(self.file(JobFile.OUTCOME))
 
     def table_versions(self) -> dict[str, str]:
         """The version of each file of the table when the job found it; empty where none is known."""
