@@ -69,12 +69,14 @@ def _decide(folder: JobFolder, verdict: Literal["approved", "refused"], reason: 
     """Writes the decision of this person, unless there is one.
 
     Raises:
-        RequestError: the result is not held.
+        RequestError: the result is not held, or the files of its job were removed.
     """
     job = folder.score_job()
     earlier = read_decision(folder)
     if earlier is not None:
         return Decided(decision=earlier, is_own=False)
+    if folder.files_were_removed():
+        raise folder.removed_error()
     folder.bucket.delete(folder.file(JobFile.DECISION))  # one that cannot be read decides nothing
     outcome = folder.outcome()
     if outcome is None or outcome.state != JobState.HELD or job.channel is None:

@@ -14,7 +14,7 @@ from shared.records import BucketPath, Frozen, JobId, Name, Record, ReleaseId, S
 GUARD_RECORD = JobFile.GUARD.value
 """The file of the verdict, beside the manifest of the revision."""
 GUARD_REPORT = "guard.html"
-"""The picture of a verdict that is not ``pass``, beside it."""
+"""The picture of a result that is held or published with warnings, beside it."""
 WORST_ROWS = 10
 """Rows that a verdict quotes."""
 ALL = "all"

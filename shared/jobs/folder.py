@@ -248,11 +248,7 @@ class JobFolder:
             )
         if outcome.state == JobState.DONE:
             raise RequestError(f"job {self.job_id} is done", next_step=f"See its result with: scoring results show {self.job_id}")
-        self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
-        # after the mark: removal writes its own mark first, then checks whether the job is open
-        if self.files_were_removed():
-            close_job(self.bucket, self.job_id)
-            raise self.removed_error()
+        self._open_again(stack)
         if accept_rejects:
             self.bucket.write(self.file(JobFile.REJECTS_ACCEPTED), b"")
         if self._keep(outcome):
@@ -266,17 +262,28 @@ class JobFolder:
         """Lets the finish step decide again about a held result, after a person approved it.
 
         The sweep and the command may do this at once; the outcome of a finish step that ran in between stays.
+
+        Raises:
+            RequestError: the files of the job were removed.
         """
         outcome = self.outcome()
         if outcome is None or outcome.state != JobState.HELD:
             return
-        self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
+        self._open_again(stack)
         if self._keep(outcome):
             # the record of the notice names the end that it is about: it stays, so that an interruption here does not announce it twice
             self.bucket.delete(self.file(JobFile.DELIVERY_ATTEMPT))
             self.bucket.delete(self.file(JobFile.OUTCOME))
         # again: a process that read the old outcome may have removed the mark
         self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
+
+    def _open_again(self, stack: str) -> None:
+        """Marks a job that has ended as open; raises RequestError if its files were removed."""
+        self.bucket.write(f"{OPEN}/{self.job_id}", stack.encode())
+        # after the mark: removal writes its own mark first, then checks whether the job is open
+        if self.files_were_removed():
+            close_job(self.bucket, self.job_id)
+            raise self.removed_error()
 
     def files_were_removed(self) -> bool:
         """Returns True if retention removed the files: it left a mark, or a done score job has no plan."""

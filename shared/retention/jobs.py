@@ -16,9 +16,22 @@ from shared.retention.needs import Needs, needed_by
 from shared.text.durations import in_words
 
 RECORDS: frozenset[str] = frozenset(
-    {JobFile.REQUEST, JobFile.OUTCOME, JobFile.MANIFEST, JobFile.PUBLISHED, JobFile.CLEARED, JobFile.VERSIONS}
+    {
+        JobFile.REQUEST,
+        JobFile.OUTCOME,
+        JobFile.MANIFEST,
+        JobFile.PUBLISHED,
+        JobFile.CLEARED,
+        JobFile.VERSIONS,
+        JobFile.GUARD,
+        JobFile.HELD,
+        JobFile.DECISION,
+    }
 )
-"""The files that stay when the others are removed. A repeated request uses the versions to check that its table has not changed."""
+"""The files that stay when the others are removed. A repeated request uses the versions to check that its table has not changed.
+
+What the guard found and what a person decided stay, so that a refused result remains refused.
+"""
 
 
 @dataclass(kw_only=True)

@@ -31,9 +31,16 @@ def look_after_held(bucket: Bucket, now: datetime) -> None:
             if folder.is_settled(outcome):
                 unmark_held(bucket, job_id)
         elif decision is not None:
-            folder.reopen_held()
+            _reopen(folder)
         else:
             _remind(bucket, job_id, job.channel, outcome, config.channel(job.channel), now)
+
+
+def _reopen(folder: JobFolder) -> None:
+    try:
+        folder.reopen_held()
+    except PermanentError:
+        unmark_held(folder.bucket, folder.job_id)  # its files were removed: nothing can be published
 
 
 def _remind(bucket: Bucket, job_id: str, channel: str, outcome: Outcome, guard: ChannelGuard, now: datetime) -> None:

@@ -14,11 +14,11 @@ log = structlog.get_logger()
 
 
 def draw_report(bucket: Bucket, manifest: ResultManifest, verdict: GuardVerdict, held_because: Sequence[str]) -> str:
-    """Draws what the guard found about a result that it holds or warns of, unless this was done; returns the path of the page.
+    """Draws what the guard found about a result that is held, or published with warnings, unless it is there; returns the path.
 
     It explains a verdict and decides nothing: without a page, for whatever reason, it returns an empty text.
     """
-    if verdict.outcome == Outcome.PASS:
+    if verdict.outcome == Outcome.PASS and not held_because:
         return ""
     path = _path(manifest)
     try:

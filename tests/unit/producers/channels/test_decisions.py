@@ -2,7 +2,7 @@
 
 import contextlib
 import gzip
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,9 @@ from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, close_job, open_jobs
 from shared.jobs.outbox import undelivered
 from shared.jobs.states import JobState
+from shared.retention.config import RETENTION, read_retention
 from shared.retention.needs import read_needs
+from shared.retention.round import make_round
 from shared.settings import Settings
 from tests.handmade import die_after, make_job, publish_handmade, row, run_job, text_at, write_table
 from workers.notices import delivery
@@ -146,6 +148,28 @@ def test_the_files_of_a_held_job_and_of_what_a_channel_shows_stay(bucket, held):
     assert needs.reason_of_revision(now.job_id) == "the channel live shows it or can be rolled back to it"
 
 
+def test_a_refused_result_stays_refused_after_its_files_were_removed(bucket, settings, held):
+    refuse(bucket, held.job_id, reason="a broken join")
+    close_job(bucket, held.job_id)
+    bucket.write(RETENTION, b"jobs: {done: 30d, failed: 30d}")
+    for days in (31, 33):
+        make_round(bucket, read_retention(bucket), datetime.now(UTC) + timedelta(days=days))
+    assert not held.has(JobFile.PLAN)
+    assert held.status().state == JobState.HELD
+    with pytest.raises(RequestError, match="was refused by"):
+        approve(settings, bucket, held.job_id, reason="fine after all")
+    bucket.delete(held.file(JobFile.DECISION))  # an earlier version removed it
+    outcome = held.outcome()
+    for decide in (lambda: approve(settings, bucket, held.job_id, reason="fine"), lambda: refuse(bucket, held.job_id, reason="no")):
+        with pytest.raises(RequestError, match="were removed some time after it had ended"):
+            decide()
+    assert read_decision(held) is None
+    with pytest.raises(RequestError, match="were removed"):
+        held.reopen_held()
+    assert held.outcome() == outcome
+    assert held.job_id not in open_jobs(bucket)
+
+
 def test_a_rollback_goes_back_one_step_each_time_and_pins(bucket):
     folders = [job_for(bucket, minute, ROWS - minute) for minute in range(1, 4)]
     for expected in (folders[1], folders[0]):
@@ -236,7 +260,11 @@ def test_while_a_channel_is_pinned_later_results_are_held(bucket):
     outcome = later.outcome()
     assert outcome is not None
     assert outcome.state == JobState.HELD
-    assert f"live is pinned to the result of job {first.job_id} by {who()}" in outcome.reason
+    pin = f"ive is pinned to the result of job {first.job_id} by {who()}"
+    assert f"l{pin}" in outcome.reason
+    page = (bucket.read(outcome.facts["report"]) or b"").decode()
+    assert "Held back from live" in page
+    assert pin in page
 
 
 def test_an_unknown_channel_is_refused_with_those_that_there_are(bucket):
