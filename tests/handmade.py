@@ -101,10 +101,12 @@ def replace_in_place(bucket: LocalBucket, path: str, old: bytes, new: bytes, *, 
     assert (place.stat().st_size, place.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
-def make_job(bucket: LocalBucket, *, minute: int = 0, table: str = TABLE, model: str = "v1", **more: object) -> JobFolder:
+def make_job(
+    bucket: LocalBucket, *, minute: int = 0, table: str = TABLE, model: str = "v1", place: str = PLACE, **more: object
+) -> JobFolder:
     """The folder of a new score job that was asked for ``minute`` minutes past noon."""
     created = NOON + timedelta(minutes=minute)
-    job = ScoreJob(job_id=f"{created:%Y%m%dt%H%M%Sz}-score-{minute:06d}", created=created, model=model, table=table, place=PLACE, **more)
+    job = ScoreJob(job_id=f"{created:%Y%m%dt%H%M%Sz}-score-{minute:06d}", created=created, model=model, table=table, place=place, **more)
     folder = JobFolder(bucket, job.job_id)
     assert folder.create(job)
     return folder

@@ -1,6 +1,7 @@
 """Decides whether a result is published on its channel, and publishes it there."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from shared.catalog.channels import (
     ChannelChange,
@@ -18,11 +19,12 @@ from shared.catalog.manifests import ResultManifest
 from shared.errors import PermanentError
 from shared.guard.verdict import GuardVerdict, read_verdict, worst_in_words
 from shared.jobs.files import JobFile, Subfolder
-from shared.jobs.folder import JobFolder
+from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import ScoreJob
 from shared.records import decode_long
 from workers.guard.judged_results import judge_result
 from workers.guard.report.drawing import draw_report, remove_report
+from workers.scoring.claims import Claim, Standing, number_of, standing
 
 MOST_FIXES = 100
 """The most fixes of fixes that are followed to the job that first scored their table."""
@@ -33,51 +35,54 @@ class Ruling:
     """Whether a result is published or held, and what people should know about it."""
 
     is_held: bool = False
-    is_decided: bool = False
-    """True if a person decided."""
     reason: str = ""
     next_step: str = ""
     facts: dict[str, str] = field(default_factory=dict)
 
 
-def rule(folder: JobFolder, job: ScoreJob, manifest: ResultManifest) -> Ruling:
+class ChannelMovedError(Exception):
+    """Raised when a result may not be shown as it was decided: it must be decided once more."""
+
+
+def rule(
+    folder: JobFolder, job: ScoreJob, manifest: ResultManifest, when_judged: Callable[[GuardVerdict], None] = lambda _: None
+) -> Ruling:
     """Decides whether the result of a job may be published: judges it against what its channel shows, unless a person decided.
 
-    The judgement is kept in the folder of the job. It is repeated if the channel was changed since.
-    A result of an older table than that of the channel is not shown there, unless a person approves it, and so it is not judged.
+    The judgement is kept in the folder of the job; ``when_judged`` is called for each that this process wrote.
+    It is repeated if the channel was changed since.
+    A result that the channel has shown, and one of an older table than that of the channel, is published without a judgement.
     """
     if job.channel is None:
         return Ruling()
     now = read_channel(folder.bucket, job.channel)
-    if now is not None and now.age > (origin_of(folder, job) or folder.job_id) and not folder.has(JobFile.GUARD):
-        return Ruling()
-    decision = read_decision(folder)
-    is_approved = decision is not None and decision.verdict == "approved"
-    verdict = _current_verdict(folder, manifest, job.channel, now)
-    reasons = [*_pin(job.channel, now), *(worst_in_words(verdict) if verdict.holds else [])]
+    claim = _read_claim(folder, job, manifest, job.channel)
+    if standing(claim, now) in (Standing.SHOWN, Standing.OVERTAKEN):
+        return Ruling(facts=_approval(claim) | (claim.verdict.facts if claim.verdict else {}))
+    verdict = _current_verdict(folder, manifest, job.channel, now, when_judged)
+    claim = replace(claim, verdict=verdict)
+    reasons = [*_refusal(claim), *_pin(job.channel, now), *(worst_in_words(verdict) if verdict.holds else [])]
     facts = verdict.facts | _report(folder, manifest, verdict, reasons)
-    if decision is not None and is_approved and decision.compared_with == verdict.compared_with:
-        return Ruling(is_decided=True, facts={"approved": _who(decision)} | facts)
-    if not reasons:
-        return Ruling(is_decided=is_approved, facts=facts)
-    if decision is not None and is_approved:
-        _set_aside(folder, decision)
-    return _held(job.channel, folder.job_id, reasons, facts, decision)
+    if standing(claim, now) == Standing.OUTDATED:
+        return _held(job.channel, folder.job_id, reasons, facts, claim)
+    return Ruling(facts=_approval(claim) | facts)
 
 
-def _current_verdict(folder: JobFolder, manifest: ResultManifest, channel: str, now: ChannelChange | None) -> GuardVerdict:
+def _current_verdict(
+    folder: JobFolder, manifest: ResultManifest, channel: str, now: ChannelChange | None, when_judged: Callable[[GuardVerdict], None]
+) -> GuardVerdict:
     """Returns the verdict against what the channel shows now. Of two processes that judge at once, the first gives it."""
     verdict = read_verdict(folder.bucket, folder.path)
-    if verdict is not None and verdict.compared_with == (0 if now is None else now.number):
+    if verdict is not None and verdict.compared_with == number_of(now):
         return verdict
     remove_report(folder.bucket, manifest)
     found = judge_result(folder.bucket, manifest, channel, now)
-    if verdict is None and folder.bucket.create(folder.file(JobFile.GUARD), found.to_json()):
-        return found
-    written = read_verdict(folder.bucket, folder.path)
-    if written is not None and written.compared_with == found.compared_with:
-        return written
-    folder.bucket.write(folder.file(JobFile.GUARD), found.to_json())
+    if not (verdict is None and folder.bucket.create(folder.file(JobFile.GUARD), found.to_json())):
+        written = read_verdict(folder.bucket, folder.path)
+        if written is not None and written.compared_with == found.compared_with:
+            return written
+        folder.bucket.write(folder.file(JobFile.GUARD), found.to_json())
+    when_judged(found)
     return found
 
 
@@ -93,23 +98,37 @@ def _pin(channel: str, now: ChannelChange | None) -> list[str]:
     return [f"{channel} is pinned to the result of job {now.job_id} by {now.by} since {now.at:%Y-%m-%d %H:%M} UTC ({now.reason})"]
 
 
-def _held(channel: str, job_id: str, reasons: list[str], facts: dict[str, str], decision: Decision | None) -> Ruling:
+def _refusal(claim: Claim) -> list[str]:
+    return [f"it was refused {_who(claim.decision)}"] if claim.decision is not None and claim.approval is None else []
+
+
+def _approval(claim: Claim) -> dict[str, str]:
+    return {} if claim.approval is None else {"approved": _who(claim.approval)}
+
+
+def _held(channel: str, job_id: str, reasons: list[str], facts: dict[str, str], claim: Claim) -> Ruling:
     outdated = (
-        "" if decision is None else f"The channel was changed before the approval of {_who(decision)}, so it was compared once more. "
+        ""
+        if claim.approval is None
+        else f"The channel was changed before the approval of {_who(claim.approval)}, so it was compared once more. "
     )
     return Ruling(
         is_held=True,
-        is_decided=decision is not None,
         reason=f"{outdated}the channel {channel} keeps its result: {'; '.join(reasons)}",
         next_step=how_to_decide(job_id, channel),
         facts=facts,
     )
 
 
-def _set_aside(folder: JobFolder, decision: Decision) -> None:
-    """Keeps an approval that a change of the channel overtook, so that a person can decide once more."""
-    kept = folder.file(f"{Subfolder.ENDED}/decision-{decision.at:%Y%m%dT%H%M%S%f}.json")
-    folder.bucket.copy(folder.file(JobFile.DECISION), kept)
+def set_aside_approval(folder: JobFolder) -> None:
+    """Keeps an approval that a change of the channel overtook beside earlier outcomes, so that a person can decide once more.
+
+    The result is held when this runs: without the approval, nobody could tell that it is held for the second time.
+    """
+    decision, verdict = read_decision(folder), read_verdict(folder.bucket, folder.path)
+    if decision is None or decision.verdict != "approved" or verdict is None or decision.compared_with == verdict.compared_with:
+        return
+    folder.bucket.write(folder.file(f"{Subfolder.ENDED}/decision-{decision.at:%Y%m%dT%H%M%S%f}.json"), decision.to_json())
     folder.bucket.delete(folder.file(JobFile.DECISION))
 
 
@@ -117,45 +136,32 @@ def _who(decision: Decision) -> str:
     return f"by {decision.by} at {decision.at:%Y-%m-%d %H:%M} UTC: {decision.reason}"
 
 
-class ChannelMovedError(Exception):
-    """Raised when the channel was changed between the comparison and the publication of a result: it must be compared once more."""
-
-
-def check_channel(folder: JobFolder, channel: str) -> None:
-    """Raises ChannelMovedError if the channel is not the one that the result of a job was compared with, and has not shown it since."""
-    verdict, now = read_verdict(folder.bucket, folder.path), read_channel(folder.bucket, channel)
-    if verdict is None or verdict.compared_with == (0 if now is None else now.number):
-        return
-    if not _was_shown(folder, channel, verdict.compared_with):
-        raise ChannelMovedError
-
-
-def show_on_channel(folder: JobFolder, job: ScoreJob, channel: str) -> dict[str, str]:
-    """Lets the channel show the result of a job that is done; returns facts for people about where it is shown.
+def show_on_channel(folder: JobFolder, job: ScoreJob, outcome: Outcome, channel: str) -> dict[str, str]:
+    """Lets the channel show the result of a job with this outcome; returns facts for people about where it is shown.
 
     It may run any number of times: a result that was shown before and replaced since is not shown again.
 
     Raises:
-        ChannelMovedError: the channel is not the one that the result was compared with.
-        RequestError: the predictions of an approved result are not those of its manifest.
+        ChannelMovedError: the result must be decided once more, or another process has done so; nothing was changed.
+        RequestError: the predictions of an approved result are not those of its manifest; nothing was changed.
     """
     manifest = decode_long(ResultManifest, folder.bucket.read(folder.file(JobFile.MANIFEST)) or b"")
-    verdict, decision, origin = read_verdict(folder.bucket, folder.path), read_decision(folder), origin_of(folder, job)
-    approved = decision if decision is not None and decision.verdict == "approved" else None
-    compared_with = 0 if verdict is None else verdict.compared_with
-    how: How = "approved" if approved else "published without the guard" if manifest.guard_off else "passed the guard"
-    if approved:
-        check_whole(folder.bucket, manifest)
 
     def next_change(now: ChannelChange | None) -> ChannelChange | None:
-        if now is not None and (now.shows(manifest) or _was_shown(folder, channel, compared_with)):
-            return None
-        if now is not None and approved is None and now.age > (origin or folder.job_id):
-            return None
-        if compared_with != (0 if now is None else now.number):
+        if folder.outcome() != outcome:
             raise ChannelMovedError
+        claim = _read_claim(folder, job, manifest, channel)
+        match standing(claim, now):
+            case Standing.OUTDATED:
+                raise ChannelMovedError
+            case Standing.SHOWN | Standing.OVERTAKEN:
+                return None
+        approved = claim.approval
+        if approved is not None:
+            check_whole(folder.bucket, manifest)
+        how: How = "approved" if approved else "published without the guard" if manifest.guard_off else "passed the guard"
         by, reason = (approved.by, approved.reason) if approved else (manifest.job_id, manifest.guard_off)
-        return change_to(manifest, now, how, by=by, reason=reason).model_copy(update={"origin": origin})
+        return change_to(manifest, now, how, by=by, reason=reason).model_copy(update={"origin": origin_of(folder, job)})
 
     if change_channel(folder.bucket, channel, next_change) is not None:
         return {"channel": channel_folder(channel)}
@@ -165,16 +171,27 @@ def show_on_channel(folder: JobFolder, job: ScoreJob, channel: str) -> dict[str,
     return {"channel": _not_shown(channel, shown)}
 
 
+def _read_claim(folder: JobFolder, job: ScoreJob, manifest: ResultManifest, channel: str) -> Claim:
+    verdict = read_verdict(folder.bucket, folder.path)
+    return Claim(
+        revision=manifest.revision,
+        age=origin_of(folder, job) or folder.job_id,
+        verdict=verdict,
+        decision=read_decision(folder),
+        was_shown=verdict is not None and _was_shown(folder, channel, verdict.compared_with),
+    )
+
+
 def _not_shown(channel: str, shown: ChannelChange) -> str:
     return f"not on {channel}: it shows the result of job {shown.job_id}"
 
 
 def _was_shown(folder: JobFolder, channel: str, compared_with: int) -> bool:
-    """Returns True if the channel has shown the result of the job since it was compared."""
+    """Returns True if a finish step of the job has let the channel show its result since it was compared."""
     for change in channel_changes(folder.bucket, channel):
         if change.number <= compared_with:
             return False
-        if change.job_id == folder.job_id:
+        if change.job_id == folder.job_id and change.how not in ("rolled back", "unpinned"):
             return True
     return False
 

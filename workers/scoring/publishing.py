@@ -1,6 +1,7 @@
 """Finishes a job: joins its parts and publishes the newest revision."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from shared.bucket.interface import Bucket
@@ -9,11 +10,12 @@ from shared.catalog.manifests import PREDICTIONS, REJECTS, ResultManifest
 from shared.catalog.paths import MANIFEST, revision_folder
 from shared.catalog.retirements import why_retired
 from shared.errors import BucketError, HeldError, MessageError
+from shared.guard.verdict import GuardVerdict
 from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.states import SETTLED_STATES, JobState
 from shared.records import decode_long
-from workers.scoring.channels import ChannelMovedError, Ruling, check_channel, rule, show_on_channel
+from workers.scoring.channels import ChannelMovedError, Ruling, rule, set_aside_approval, show_on_channel
 from workers.scoring.joining import join, output_folder
 from workers.scoring.plan import read_plan
 
@@ -21,16 +23,17 @@ MOST_COMPARISONS = 5
 """The most comparisons of one result in a row while its channel is changed again and again."""
 
 
-def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
+def finish_job(folder: JobFolder, *, awaits: bool = True, when_judged: Callable[[GuardVerdict], None] = lambda _: None) -> Outcome | None:
     """Joins the parts, and publishes the result or holds it; returns the outcome, or None while something is missing.
 
     If ``awaits`` is true, it joins the existing parts while it waits for the last chunks.
+    ``when_judged`` is called for each verdict of the guard that this call wrote.
 
     Raises:
         TableError: more rows were rejected than the job allows.
     """
     for _ in range(MOST_COMPARISONS):
-        outcome = folder.outcome() or _decide(folder, awaits=awaits)
+        outcome = folder.outcome() or _decide(folder, awaits=awaits, when_judged=when_judged)
         if outcome is None or outcome.state not in SETTLED_STATES or folder.is_settled(outcome):
             return outcome
         try:
@@ -44,13 +47,13 @@ def finish_job(folder: JobFolder, *, awaits: bool = True) -> Outcome | None:
     )
 
 
-def _decide(folder: JobFolder, *, awaits: bool) -> Outcome | None:
+def _decide(folder: JobFolder, *, awaits: bool, when_judged: Callable[[GuardVerdict], None]) -> Outcome | None:
     """Joins the parts and decides how the job ends; returns None while something is missing."""
     plan = read_plan(folder)
     job = folder.score_job()
     manifest = join(folder, job, plan, awaits=awaits)
     if manifest is not None:
-        ruling = rule(folder, job, manifest)
+        ruling = rule(folder, job, manifest, when_judged)
         folder.write_outcome(_outcome(folder, manifest, output_folder(manifest.release, job), ruling))
     return folder.outcome()
 
@@ -59,21 +62,23 @@ def _settle(folder: JobFolder, outcome: Outcome) -> None:
     """Publishes the result, or holds it beside its place; notes that this is done.
 
     Raises:
-        ChannelMovedError: the channel was changed since the result was compared; nothing was published.
+        ChannelMovedError: the result must be decided once more; nothing was published.
     """
     own = _complete_revision(folder, outcome)
     if outcome.state == JobState.HELD:
+        set_aside_approval(folder)
         mark_held(folder.bucket, folder.job_id)
         folder.settle_hold(outcome)
         return
     job = folder.score_job()
+    facts = {}
     if job.channel is not None:
-        check_channel(folder, job.channel)  # a result that is held after all must not be at its place
-    newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
-    facts = {} if newest == own else {"newer result": _newer_result(outcome.result, newest)}
-    if job.channel is not None:
-        facts |= show_on_channel(folder, job, job.channel)
+        # before the place: the channel takes a result only as it was decided, and what it refuses must not be at its place
+        facts = show_on_channel(folder, job, outcome, job.channel)
         unmark_held(folder.bucket, folder.job_id)
+    newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
+    if newest != own:
+        facts = {"newer result": _newer_result(outcome.result, newest)} | facts
     # a fix of this job cuts the slices that it needs again; slices of an abandoned plan are removed, too
     folder.bucket.delete_folder(folder.file(Subfolder.SLICES))
     published = {"at": datetime.now(UTC).isoformat()} | ({"facts": facts} if facts else {})
@@ -112,7 +117,8 @@ def _outcome(folder: JobFolder, manifest: ResultManifest, place: str, ruling: Ru
     } | {f"mean cr, {name}": f"{device.mean_cr:.5f}" for name, device in manifest.devices.items()}
     return Outcome(
         state=JobState.HELD if ruling.is_held else JobState.DONE,
-        at=datetime.now(UTC) if ruling.is_decided else manifest.finished,
+        # each end has a time of its own, by which its notice is known
+        at=datetime.now(UTC) if folder.has_ended_at(manifest.finished) else manifest.finished,
         reason=ruling.reason,
         next_step=ruling.next_step or _look_at(manifest),
         exit_code=HeldError.exit_code if ruling.is_held else 0,

@@ -6,7 +6,7 @@ import celery
 import redis
 import structlog
 
-from shared.guard.verdict import read_verdict
+from shared.guard.verdict import GuardVerdict
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ChunkMessage, StepMessage
 from shared.jobs.states import SETTLED_STATES
@@ -60,20 +60,17 @@ def score_chunk(task: celery.Task, message: ChunkMessage, folder: JobFolder, att
 def score_finish(task: celery.Task, message: StepMessage, folder: JobFolder, _: Attempt) -> None:
     """Joins and publishes, if all parts exist or are about to; then sends the notice."""
     # a process that could score the last chunks itself does not wait for other processes to do it
-    outcome = publishing.finish_job(folder, awaits=routes.QUEUE_SCORE not in task.app.amqp.queues.consume_from)
+    outcome = publishing.finish_job(folder, awaits=routes.QUEUE_SCORE not in task.app.amqp.queues.consume_from, when_judged=_count_checks)
     if outcome is None:
         return
     log.info("finished", state=outcome.state, result=outcome.result)
     progress.forget(context.redis_client(), message.job_id)
     if outcome.state in SETTLED_STATES:
         forget_crashing_release(outcome.release)
-        _count_checks(folder)
     broker.send(task.app, routes.NOTIFY, [message])
 
 
-def _count_checks(folder: JobFolder) -> None:
+def _count_checks(verdict: GuardVerdict) -> None:
     """Counts the outcomes of the guard's checks; a lost count costs nothing but a figure."""
-    verdict = read_verdict(folder.bucket, folder.path)
-    if verdict is not None:
-        with contextlib.suppress(redis.RedisError):
-            counters.count_checks(context.redis_client(), verdict.channel, [(check.check, check.outcome) for check in verdict.checks])
+    with contextlib.suppress(redis.RedisError):
+        counters.count_checks(context.redis_client(), verdict.channel, [(check.check, check.outcome) for check in verdict.checks])

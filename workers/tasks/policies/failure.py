@@ -3,6 +3,7 @@
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 
+from shared.catalog.channels import revisions_in_use
 from shared.errors import PermanentError, ScoringError, StaleMessageError
 from shared.jobs.files import JobFile
 from shared.jobs.messages import StepMessage
@@ -55,7 +56,7 @@ def fail_job(run: StepRun, error: ScoringError) -> None:
         log.error("job failed", task=run.name, error=str(error))
         folder.fail(error)
         if isinstance(error, PermanentError):
-            folder.fail_unpublished(error)
+            folder.fail_unpublished(error, is_in_use=lambda revision: revision in revisions_in_use(folder.bucket))
             forget_job(context.redis_client(), folder)
         if run.step.notifies:
             broker.send(run.task.app, routes.NOTIFY, [StepMessage(job_id=folder.job_id)])

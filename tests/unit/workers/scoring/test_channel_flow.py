@@ -2,22 +2,26 @@
 
 import contextlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from shared.bucket.local import LocalBucket
-from shared.catalog.channels import change_channel, change_to, channel_changes, channel_folder, read_channel
+from shared.catalog.channels import change_channel, change_to, channel_changes, channel_folder, read_channel, revisions_in_use
 from shared.catalog.held import Decision, held_jobs, mark_held
 from shared.catalog.manifests import INDEX, PREDICTIONS, ResultManifest
 from shared.catalog.paths import MANIFEST
-from shared.errors import HeldError
+from shared.errors import HeldError, RequestError
 from shared.guard.config import GUARD
+from shared.guard.verdict import GuardVerdict
 from shared.jobs.files import JobFile
-from shared.jobs.folder import JobFolder
+from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.states import JobState
 from shared.records import decode_long
 from tests.handmade import NOON, die_after, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
+from workers.notices import delivery
+from workers.recovery.held_results import look_after_held
 from workers.scoring import channels, publishing
 
 ROWS = 900
@@ -282,7 +286,7 @@ def test_a_result_is_compared_once_more_if_the_channel_moved_before_it_was_shown
     folder = ready_to_finish(bucket, 3, ROWS // 2)  # as bad as what the channel shows
     with monkeypatch.context() as patch:
         die = lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)  # noqa: E731
-        patch.setattr(*((JobFolder, "write_outcome") if dies == "before the outcome" else (publishing, "check_channel")), die)
+        patch.setattr(*((JobFolder, "write_outcome") if dies == "before the outcome" else (publishing, "_complete_revision")), die)
         with pytest.raises(KeyboardInterrupt):
             publishing.finish_job(folder)
     for how, pinned in (("rolled back", True), ("unpinned", False)):
@@ -320,3 +324,187 @@ def test_an_index_of_the_base_that_was_changed_is_built_again(bucket):
     bucket.write(path, bytes(data))
     assert run_job(job_for(bucket, 2, ROWS - 3)).state == JobState.DONE
     assert bucket.read(path) != bytes(data)
+
+
+def at_place(bucket: LocalBucket, place: str) -> str:
+    """The job whose result is at a place; empty without one."""
+    text = bucket.read(f"{place}/{MANIFEST}")
+    return "" if text is None else decode_long(ResultManifest, text).job_id
+
+
+def move_back(bucket: LocalBucket, to: JobFolder) -> None:
+    """Lets the channel show an earlier result, without a pin."""
+    for how, pinned in (("rolled back", True), ("unpinned", False)):
+        change_channel(bucket, "live", lambda now, how=how, pinned=pinned: change_to(manifest_of(to), now, how, pinned=pinned))
+
+
+@pytest.mark.parametrize("stands_before", ["_complete_revision", "publish_newest"])
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_of_two_finishes_at_once_none_publishes_what_the_other_holds(bucket, monkeypatch, stands_before, is_pinned):
+    rows = ROWS - 3 if is_pinned else ROWS // 2
+    good, bad = job_for(bucket, 1), job_for(bucket, 2, rows, guard_off="made for a test")
+    run_job(good)
+    run_job(bad)
+    folder = ready_to_finish(bucket, 3, rows)  # the guard passes it after the one, and only a pin holds it if both are good
+    step = getattr(publishing, stands_before)
+
+    def overtaken(*arguments: object) -> object:
+        monkeypatch.setattr(publishing, stands_before, step)
+        if is_pinned:
+            change_channel(bucket, "live", lambda now: change_to(manifest_of(good), now, "rolled back", pinned=True))
+        else:
+            move_back(bucket, good)
+        publishing.finish_job(folder)
+        return step(*arguments)
+
+    monkeypatch.setattr(publishing, stands_before, overtaken)
+    publishing.finish_job(folder)
+    outcome = folder.outcome()
+    assert outcome is not None
+    was_shown = folder.job_id in {change.job_id for change in channel_changes(bucket, "live")}
+    assert shown(bucket) == text_at(bucket, manifest_of(good).revision)
+    assert outcome.state == (JobState.DONE if was_shown else JobState.HELD)
+    assert (at_place(bucket, outcome.result) == folder.job_id) == was_shown
+    assert held_jobs(bucket) == ([] if was_shown else [folder.job_id])
+    assert stands_before == "publish_newest" or not was_shown
+
+
+def test_a_held_result_that_was_damaged_is_not_published_at_its_place_either(bucket):
+    run_job(job_for(bucket, 1))
+    folder = job_for(bucket, 2, ROWS // 2)
+    place = run_job(folder).result
+    before, base = at_place(bucket, place), shown(bucket)
+    path = f"{manifest_of(folder).revision}/{PREDICTIONS}"
+    bucket.write(path, (bucket.read(path) or b"")[:1000])
+    decide(folder, 1)
+    with pytest.raises(RequestError, match=f"{path} is gone or is not the file of its manifest"):
+        publishing.finish_job(folder)
+    assert at_place(bucket, place) == before
+    text_at(bucket, place)
+    assert shown(bucket) == base
+
+
+def test_a_result_that_nobody_judged_is_judged_once_the_channel_is_older_than_it(bucket, monkeypatch):
+    first = job_for(bucket, 1)
+    run_job(first)
+    late = ready_to_finish(bucket, 2, ROWS // 2, place="elsewhere")
+    run_job(job_for(bucket, 3))
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "_settle", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            publishing.finish_job(late)
+    assert not late.has(JobFile.GUARD)
+    move_back(bucket, first)
+    outcome = publishing.finish_job(late)
+    assert outcome is not None
+    assert outcome.state == JobState.HELD
+    assert at_place(bucket, outcome.result) == ""
+    assert shown(bucket) == text_at(bucket, manifest_of(first).revision)
+
+
+def test_an_approval_that_the_channel_overtook_ends_in_one_more_notice_wherever_the_finish_dies(bucket, monkeypatch, tmp_path):
+    first = job_for(bucket, 1)
+    run_job(first)
+    folder = job_for(bucket, 2, ROWS // 2)
+    run_job(folder)
+    delivery.deliver_job_notice(folder, None)
+    move_back(bucket, first)
+    decide(folder, 1)
+    for writes in range(40):
+        again = LocalBucket(shutil.copytree(bucket.root, tmp_path / f"dies-{writes}"))
+        late = JobFolder(again, folder.job_id)
+        with monkeypatch.context() as patch:
+            left = die_after(patch, again, writes, METHODS)
+            with contextlib.suppress(KeyboardInterrupt):
+                publishing.finish_job(late)
+        look_after_held(again, NOON)
+        outcome = publishing.finish_job(late)
+        assert outcome is not None
+        assert outcome.state == JobState.HELD
+        assert late.is_settled(outcome)
+        assert not delivery.is_delivered(late, outcome)
+        assert not late.has(JobFile.DECISION)
+        assert again.read(f"{manifest_of(late).revision}/{JobFile.GUARD}") == again.read(late.file(JobFile.GUARD))
+        assert held_jobs(again) == [late.job_id]
+        if left[0] >= 0:
+            break
+    assert 8 < writes < 39
+
+
+@pytest.mark.parametrize("stands_before", ["write", "delete"])
+def test_the_sweep_that_completes_an_approval_late_does_not_undo_it(bucket, monkeypatch, stands_before):
+    run_job(job_for(bucket, 1))
+    folder, sweep = job_for(bucket, 2, ROWS // 2), LocalBucket(bucket.root)
+    run_job(folder)
+    step = getattr(sweep, stands_before)
+    ended: list[Outcome | None] = []
+
+    def overtaken(path: str, *arguments: object) -> object:
+        if not ended:
+            ended.append(None)
+            decide(folder, 1)
+            ended.append(publishing.finish_job(folder))
+        return step(path, *arguments)
+
+    monkeypatch.setattr(sweep, stands_before, overtaken)
+    JobFolder(sweep, folder.job_id).reopen_held()
+    judged: list[GuardVerdict] = []
+    outcome = publishing.finish_job(folder, when_judged=judged.append)
+    assert outcome is not None
+    assert outcome.state == JobState.DONE
+    assert judged == []
+    assert len([*channel_changes(bucket, "live")]) == 2
+    if stands_before == "write":
+        assert outcome == ended[-1]
+
+
+def test_an_outcome_that_another_process_replaced_is_not_removed(bucket):
+    run_job(job_for(bucket, 1))
+    folder = job_for(bucket, 2, ROWS // 2)
+    held = run_job(folder)
+    decide(folder, 1)
+    done = publishing.finish_job(folder)
+    folder.reconsider(held)
+    assert folder.outcome() == done
+
+
+def test_each_verdict_is_counted_when_it_is_written_and_not_again(bucket):
+    run_job(job_for(bucket, 1))
+    folder = ready_to_finish(bucket, 2, ROWS // 2)
+    judged: list[GuardVerdict] = []
+    for _ in range(2):
+        publishing.finish_job(folder, when_judged=judged.append)
+    assert [verdict.compared_with for verdict in judged] == [1]
+    decide(folder, 1)
+    publishing.finish_job(folder, when_judged=judged.append)
+    assert len(judged) == 1
+
+
+def test_a_result_that_was_refused_stays_held_whatever_the_channel_shows_then(bucket):
+    run_job(job_for(bucket, 1))
+    folder = job_for(bucket, 2, ROWS // 2)
+    run_job(folder)
+    decision = Decision(verdict="refused", at=NOON, by="ann@host", reason="half of it", compared_with=1)
+    bucket.create(folder.file(JobFile.DECISION), decision.to_json())
+    bucket.write(GUARD, b"live: {mode: warn}")
+    run_job(job_for(bucket, 3))
+    bucket.delete(folder.file(JobFile.OUTCOME))  # as no process does
+    outcome = publishing.finish_job(folder)
+    assert outcome is not None
+    assert outcome.state == JobState.HELD
+    assert "it was refused by ann@host" in outcome.reason
+
+
+def test_a_result_that_a_channel_shows_keeps_its_manifest_when_its_place_cannot_be_written(bucket, monkeypatch):
+    folder = ready_to_finish(bucket, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "publish_newest", lambda *_: (_ for _ in ()).throw(RequestError("no place", next_step="Make one.")))
+        with pytest.raises(RequestError) as raised:
+            publishing.finish_job(folder)
+    folder.fail_unpublished(raised.value, is_in_use=lambda revision: revision in revisions_in_use(bucket))
+    assert shown(bucket) == text_at(bucket, manifest_of(folder).revision)
+    folder.reopen()
+    outcome = publishing.finish_job(folder)
+    assert outcome is not None
+    assert outcome.state == JobState.DONE
+    assert at_place(bucket, outcome.result) == folder.job_id
