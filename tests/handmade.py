@@ -144,8 +144,14 @@ def text_at(bucket: LocalBucket, folder: str) -> str:
     return text.decode()
 
 
-def die_after(patch: pytest.MonkeyPatch, bucket: LocalBucket, writes: int, methods: Sequence[str]) -> list[int]:
-    """Lets the process die, as if it were killed, at the call of these methods after so many.
+def die_after(
+    patch: pytest.MonkeyPatch,
+    bucket: LocalBucket,
+    writes: int,
+    methods: Sequence[str],
+    error: Callable[[], BaseException] = KeyboardInterrupt,
+) -> list[int]:
+    """Lets the process die, as if it were killed, at the call of these methods after so many; with another error the store fails.
 
     Returns how many calls are left, which goes below 0 when it dies.
     """
@@ -155,7 +161,7 @@ def die_after(patch: pytest.MonkeyPatch, bucket: LocalBucket, writes: int, metho
         def call(*arguments: Any, **more: Any) -> Any:
             left[0] -= 1
             if left[0] < 0:
-                raise KeyboardInterrupt
+                raise error()
             return method(*arguments, **more)
 
         return call

@@ -12,7 +12,7 @@ from shared.catalog.channels import change_channel, change_to, channel_changes, 
 from shared.catalog.held import Decision, held_jobs, mark_held
 from shared.catalog.manifests import INDEX, PREDICTIONS, ResultManifest
 from shared.catalog.paths import MANIFEST
-from shared.errors import HeldError, RequestError
+from shared.errors import BucketError, HeldError, RequestError
 from shared.guard.config import GUARD
 from shared.guard.verdict import GuardVerdict
 from shared.jobs.files import JobFile
@@ -102,16 +102,21 @@ def test_a_later_result_does_not_take_a_held_one_for_published(bucket):
     assert at_place.job_id == late.job_id
 
 
+def store_failure() -> BucketError:
+    return BucketError("the store is gone", next_step="Try again.")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, store_failure], ids=["killed", "the store fails"])
 @pytest.mark.parametrize("rows", [ROWS - 3, ROWS // 2], ids=["passes", "is held"])
-def test_a_finish_that_dies_at_any_write_is_completed_by_the_next(bucket, monkeypatch, rows):
+def test_a_finish_that_dies_at_any_write_is_completed_by_the_next(bucket, monkeypatch, rows, error):
     run_job(job_for(bucket, 1))
     base = shown(bucket)
     folder = ready_to_finish(bucket, 2, rows)
     deaths = 0
     for writes in range(60):
         with monkeypatch.context() as patch:
-            left = die_after(patch, bucket, writes, METHODS)
-            with contextlib.suppress(KeyboardInterrupt):
+            left = die_after(patch, bucket, writes, METHODS, error)
+            with contextlib.suppress(KeyboardInterrupt, BucketError):
                 publishing.finish_job(folder)
         deaths += left[0] < 0
         text = bucket.read(f"{channel_folder('live')}/{PREDICTIONS}")

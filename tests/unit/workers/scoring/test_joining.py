@@ -150,7 +150,7 @@ def test_a_part_that_came_after_the_join_had_given_up_but_before_its_lease_was_g
     score(folder, *range(9))
     join_now, looks = publishing.finish_job, []
 
-    def finish_job(folder, *, awaits):
+    def finish_job(folder, *, awaits, **more):
         looks.append(awaits)
         if len(looks) > 1:
             return join_now(folder)
