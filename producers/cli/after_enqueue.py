@@ -82,6 +82,7 @@ def follow_job(
     Raises:
         RequestError: the job was ``joined`` by a repeated request, and its result is out of date.
     """
+    from producers.channels.refused import with_refusal
     from producers.display import facts
     from producers.display import jobs as display_jobs
     from producers.display import releases as display_releases
@@ -94,8 +95,9 @@ def follow_job(
         outcome = follow(bucket, job_id, settings.broker_url, console(stderr=True))
     except (JobFailedError, HeldError) as error:
         error.message = _with_own_path(error.message, copies)
-        if as_json and (ended := JobFolder(bucket, job_id).outcome()):
-            print_json({"job_id": job_id, **ended.encode()})
+        folder = JobFolder(bucket, job_id)
+        if as_json and (ended := folder.outcome()):
+            print_json({"job_id": job_id, **with_refusal(folder, ended).encode()})
         raise
     except KeyboardInterrupt:
         say(f"\nStopped following; the job goes on. Look again with: scoring jobs show {job_id} --follow", err=True)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskProgress
 from rich.table import Column
 from rich.text import Text
 
+from producers.channels.refused import with_refusal
 from producers.display.consoles import print_line
 from shared.bucket.interface import Bucket
 from shared.errors import BrokerError, HeldError, JobFailedError
@@ -198,7 +199,7 @@ def follow(bucket: Bucket, job_id: str, redis_url: str, console: Console) -> Out
                 outage.note(now, answers=glance.rows is not None)
                 outage.check(job_id, stall.changed, now)
     if outcome is None or outcome.state != JobState.DONE:
-        raise failure(job_id, outcome)
+        raise failure(job_id, outcome and with_refusal(JobFolder(bucket, job_id), outcome))
     return outcome
 
 

@@ -40,13 +40,14 @@ def jobs_list(limit: int, states: tuple[str, ...], as_json: bool) -> None:
         scoring jobs list --limit 5
         scoring jobs list --state failed
     """
+    from producers.channels.refused import status_with_refusal
     from producers.display import jobs as display_jobs
-    from shared.jobs.folder import inspect_job, list_jobs
+    from shared.jobs.folder import JobFolder, JobStatus, inspect_job, list_jobs
 
     _, bucket = open_bucket_here()
     found = (inspect_job(bucket, job_id) for job_id in list_jobs(bucket))
-    wanted = (each for each in found if not states or each.state in states)
-    statuses = list(itertools.islice(wanted, limit))
+    wanted = itertools.islice((each for each in found if not states or each.state in states), limit)
+    statuses = [status_with_refusal(JobFolder(bucket, one.job.job_id), one) if isinstance(one, JobStatus) else one for one in wanted]
     if as_json:
         print_json([_status_data(status) for status in statuses])
     elif statuses:
@@ -73,6 +74,7 @@ def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
         scoring jobs show 9bfad3
         scoring jobs show 20261123t101500z-score-9bfad3 --follow
     """
+    from producers.channels.refused import status_with_refusal
     from producers.display import jobs as display_jobs
     from producers.job_names import find_job
     from producers.results.published import figures_of
@@ -83,7 +85,8 @@ def jobs_show(job_id: str, following: bool, as_json: bool) -> None:
     if following:
         follow_job(settings, bucket, job_id, as_json=as_json)
         return
-    status = JobFolder(bucket, job_id).status()
+    folder = JobFolder(bucket, job_id)
+    status = status_with_refusal(folder, folder.status())
     if as_json:
         figures = figures_of(bucket, status.job, status.outcome)
         print_json(_status_data(status) | ({"figures": figures} if figures else {}))
