@@ -5,14 +5,16 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from producers.authorship import check_reason, who
+from producers.channels.refused import decision_in_words
 from producers.enqueue.sending import Enqueued, send_finish
 from shared.bucket.interface import Bucket
 from shared.catalog.held import Decision, read_decision, unmark_held
-from shared.errors import RequestError
+from shared.errors import MessageError, RequestError
 from shared.guard.verdict import read_verdict
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.states import JobState
+from shared.records import decode
 from shared.settings import Settings
 
 
@@ -24,11 +26,20 @@ class Decided:
     is_own: bool
 
 
-def approve(settings: Settings, bucket: Bucket, job_id: str, *, reason: str) -> Enqueued:
+@dataclass(frozen=True, kw_only=True)
+class Approval:
+    """An approval whose finish step was asked for."""
+
+    enqueued: Enqueued
+    earlier: Decision | None = None
+    """The approval that this call completes; None if it approved the result itself."""
+
+
+def approve(settings: Settings, bucket: Bucket, job_id: str, *, reason: str) -> Approval:
     """Approves a held result; the finish step then publishes it.
 
     If its channel was changed since the guard compared them, the finish step compares again, and may hold the result once more.
-    An approval whose command was interrupted is completed by the next one.
+    An approval whose command was interrupted is completed by the next one, whose reason is not kept.
 
     Raises:
         RequestError: the job is not held, or somebody decided before.
@@ -41,7 +52,8 @@ def approve(settings: Settings, bucket: Bucket, job_id: str, *, reason: str) -> 
     if decided.decision.verdict != "approved" or not (decided.is_own or is_held):
         raise _decided_before(job_id, decided.decision)
     folder.reopen_held(settings.cluster)
-    return Enqueued(job_id=job_id, fresh=True, problem=send_finish(settings, job_id))
+    enqueued = Enqueued(job_id=job_id, fresh=True, problem=send_finish(settings, job_id))
+    return Approval(enqueued=enqueued, earlier=None if decided.is_own else decided.decision)
 
 
 def refuse(bucket: Bucket, job_id: str, *, reason: str) -> Decision:
@@ -69,7 +81,7 @@ def _decide(folder: JobFolder, verdict: Literal["approved", "refused"], reason: 
     """Writes the decision of this person, unless there is one.
 
     Raises:
-        RequestError: the result is not held, or the files of its job were removed.
+        RequestError: the result is not held, the files of its job were removed, or another process decides at this moment.
     """
     job = folder.score_job()
     earlier = read_decision(folder)
@@ -77,16 +89,37 @@ def _decide(folder: JobFolder, verdict: Literal["approved", "refused"], reason: 
         return Decided(decision=earlier, is_own=False)
     if folder.files_were_removed():
         raise folder.removed_error()
-    folder.bucket.delete(folder.file(JobFile.DECISION))  # one that cannot be read decides nothing
     outcome = folder.outcome()
     if outcome is None or outcome.state != JobState.HELD or job.channel is None:
+        earlier = read_decision(folder)  # an approval reopens its job
+        if earlier is not None:
+            return Decided(decision=earlier, is_own=False)
         state = "has not ended" if outcome is None else f"is {outcome.state}"
         raise RequestError(
             f"the result of job {folder.job_id} is not held: the job {state}", next_step="List held results with: scoring results held"
         )
-    decision = Decision(verdict=verdict, at=datetime.now(UTC), by=who(), reason=reason, compared_with=_compared_with(folder))
-    is_own = folder.bucket.create(folder.file(JobFile.DECISION), decision.to_json())
-    return Decided(decision=decision if is_own else read_decision(folder) or decision, is_own=is_own)
+    _remove_damaged(folder)
+    own = Decision(verdict=verdict, at=datetime.now(UTC), by=who(), reason=reason, compared_with=_compared_with(folder))
+    if folder.bucket.create(folder.file(JobFile.DECISION), own.to_json()):
+        return Decided(decision=own, is_own=True)
+    first = read_decision(folder)
+    if first is None:
+        raise RequestError(
+            f"another process decides about the result of job {folder.job_id} at this moment",
+            next_step=f"See it with: scoring jobs show {folder.job_id}",
+        )
+    return Decided(decision=first, is_own=False)
+
+
+def _remove_damaged(folder: JobFolder) -> None:
+    """Removes the file of a decision whose content cannot be read: it decides nothing. A decision, or no file, is left alone."""
+    text = folder.bucket.read(folder.file(JobFile.DECISION))
+    if text is None:
+        return
+    try:
+        decode(Decision, text)
+    except MessageError:
+        folder.bucket.delete(folder.file(JobFile.DECISION))
 
 
 def _compared_with(folder: JobFolder) -> int:
@@ -96,9 +129,7 @@ def _compared_with(folder: JobFolder) -> int:
 
 
 def _decided_before(job_id: str, decision: Decision) -> RequestError:
-    why = f" ({decision.reason})" if decision.reason else ""
+    again = " To have its table judged once more, score it with --again." if decision.verdict == "refused" else ""
     return RequestError(
-        f"the result of job {job_id} was {decision.verdict} by {decision.by} at {decision.at:%Y-%m-%d %H:%M:%S} UTC{why}",
-        next_step=f"See it with: scoring jobs show {job_id}. A channel can also be moved to any of its results: "
-        "scoring results rollback CHANNEL --to JOB",
+        f"the result of job {job_id} was {decision_in_words(decision)}", next_step=f"See it with: scoring jobs show {job_id}.{again}"
     )

@@ -48,11 +48,16 @@ def approve(job_id: str, reason: str, wait: bool, as_json: bool) -> None:
         scoring results approve 9bfad3 --reason "the shop closed its tablet campaigns"
     """
     from producers.channels import deciding
+    from producers.channels.refused import decision_in_words
     from producers.job_names import find_job_to_change
 
     settings, bucket = open_bucket_here()
     job_id = find_job_to_change(bucket, job_id, "scoring results approve")
-    after_enqueue(settings, bucket, deciding.approve(settings, bucket, job_id, reason=reason), wait=wait, as_json=as_json)
+    approval = deciding.approve(settings, bucket, job_id, reason=reason)
+    if approval.earlier is not None:
+        earlier = decision_in_words(approval.earlier)
+        say(f"The result of job {job_id} was {earlier}. This command completes that approval; its own reason is not kept.", err=True)
+    after_enqueue(settings, bucket, approval.enqueued, wait=wait, as_json=as_json)
 
 
 @click.command()
@@ -147,7 +152,9 @@ def history(channel: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("channel")
-@click.option("--to", metavar="JOB", help="The job whose result it shows then.  [default: the result before the one that it shows]")
+@click.option(
+    "--to", metavar="JOB", help="A job of its history whose result it shows then.  [default: the result before the one that it shows]"
+)
 @reason_option
 @json_option
 def rollback(channel: str, to: str | None, reason: str, as_json: bool) -> None:

@@ -6,18 +6,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from producers.authorship import who
 from producers.channels.deciding import approve, refuse
 from producers.channels.held import list_held
 from producers.channels.moving import existing_channel, roll_back_channel, unpin
+from producers.cli import root
 from producers.operations.checks.channels import check_channels
 from producers.operations.checks.examined import Examined
 from shared.bucket.local import LocalBucket
 from shared.catalog.channels import channel_changes, channel_folder, read_channel
 from shared.catalog.held import read_decision
 from shared.catalog.manifests import CHANNELS, PREDICTIONS
-from shared.errors import BucketError, RequestError
+from shared.errors import BrokerError, BucketError, HeldError, RequestError, ScoringError
 from shared.guard.config import GUARD
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, close_job, open_jobs
@@ -47,6 +49,13 @@ def settings(bucket, no_redis_url) -> Settings:
     return Settings(bucket_url=bucket.url, redis_url=no_redis_url)
 
 
+def scoring(settings: Settings, *arguments: str, error: type[ScoringError] | None = None) -> Result:
+    environment = {"BUCKET_URL": settings.bucket_url, "REDIS_URL": settings.broker_url, "COLUMNS": "300"}
+    done = CliRunner().invoke(root.scoring, list(arguments), env=environment)
+    assert done.exit_code == 0 if error is None else isinstance(done.exception, error), done.output
+    return done
+
+
 def job_for(bucket: LocalBucket, minute: int, rows: int = ROWS) -> JobFolder:
     table = write_table(bucket, [row(number) for number in range(rows)], f"data/predict/input/{minute}/keywords.csv")
     folder = make_job(bucket, minute=minute, table=table, channel="live")
@@ -62,7 +71,7 @@ def held(bucket) -> JobFolder:
 
 def test_an_approval_is_recorded_and_published_once_the_finish_step_runs(bucket, settings, held):
     asked = approve(settings, bucket, held.job_id, reason="meant")
-    assert asked.problem is not None  # no Redis: the sweep sends the step
+    assert asked.enqueued.problem is not None  # no Redis: the sweep sends the step
     decision = read_decision(held)
     assert decision is not None
     assert (decision.verdict, decision.by, decision.reason, decision.compared_with) == ("approved", who(), "meant", 1)
@@ -82,15 +91,66 @@ def test_the_second_person_is_told_who_decided_and_when(bucket, settings, held):
     assert list(list_held(bucket)) == []
 
 
-def test_an_approval_whose_command_died_is_completed_by_the_next(bucket, settings, held, monkeypatch):
+def before_the_second_decides(patch, bucket, held, first) -> None:
+    """Lets the second person read that there is no decision; then the first one decides."""
+    read, decisions = LocalBucket.read, [first]
+
+    def read_then_decide(self, path):
+        found = read(self, path)
+        if path == held.file(JobFile.DECISION) and decisions:
+            decisions.pop()()
+        return found
+
+    patch.setattr(LocalBucket, "read", read_then_decide)
+
+
+@pytest.mark.parametrize(("first", "second"), [("approved", "refused"), ("refused", "approved")])
+def test_of_two_decisions_at_once_the_first_one_counts(bucket, settings, held, monkeypatch, first, second):
+    def decide(verdict, reason):
+        return (
+            approve(settings, bucket, held.job_id, reason=reason) if verdict == "approved" else refuse(bucket, held.job_id, reason=reason)
+        )
+
+    with monkeypatch.context() as patch:
+        before_the_second_decides(patch, bucket, held, lambda: decide(first, "of the first"))
+        with pytest.raises(RequestError) as raised:
+            decide(second, "of the second")
+    assert f"was {first} by {who()} at" in raised.value.message
+    assert "(of the first)" in raised.value.message
+    decision = read_decision(held)
+    assert (decision.verdict, decision.reason) == (first, "of the first")
+
+
+def test_a_decision_that_cannot_be_read_is_replaced(bucket, held):
+    bucket.write(held.file(JobFile.DECISION), b"{")
+    refuse(bucket, held.job_id, reason="no")
+    assert read_decision(held).verdict == "refused"
+
+
+def test_an_approval_whose_command_died_is_completed_by_the_next_which_names_it(bucket, settings, held, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(JobFolder, "reopen_held", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             approve(settings, bucket, held.job_id, reason="meant")
-    approve(settings, bucket, held.job_id, reason="me too")
+    said = scoring(settings, "results", "approve", held.job_id, "--reason", "me too", "--no-wait", error=BrokerError)
+    assert f"was approved by {who()} at" in said.stderr
+    assert "(meant). This command completes that approval; its own reason is not kept." in said.stderr
     outcome = publishing.finish_job(held)
     assert outcome is not None
     assert "meant" in outcome.facts["approved"]
+
+
+def test_a_refused_result_is_shown_as_refused_and_not_as_one_to_approve(bucket, settings, held):
+    refuse(bucket, held.job_id, reason="a broken join")
+    shown = scoring(settings, "jobs", "show", held.job_id).stdout
+    listed = scoring(settings, "jobs", "list").stdout
+    data = scoring(settings, "jobs", "show", held.job_id, "--json").stdout
+    again = scoring(settings, "jobs", "show", held.job_id, "--follow", error=HeldError).exception
+    for text in (shown, listed, data, f"{again.message} {again.next_step}"):
+        words = " ".join(text.split())
+        assert f"refused by {who()} at" in words
+        assert "(a broken join)" in words
+        assert "results approve" not in words
 
 
 def test_an_approval_that_dies_at_any_write_does_not_announce_twice_that_the_result_is_held(bucket, settings, held, monkeypatch):
@@ -242,6 +302,28 @@ def test_an_unpin_that_died_at_any_write_is_completed_by_the_next(bucket, monkey
         assert not now.pinned
         assert f"channel-live-{now.number:06d}" in {folder.name for folder in undelivered(bucket)}
     assert 8 < writes < 29
+
+
+@pytest.mark.parametrize("decision", ["none", "refused"])
+def test_a_held_result_is_not_shown_by_a_rollback(bucket, held, decision):
+    if decision == "refused":
+        refuse(bucket, held.job_id, reason="a broken join")
+    before = text_at(bucket, channel_folder("live"))
+    with pytest.raises(RequestError, match=f"live never showed the result of job {held.job_id}") as raised:
+        roll_back_channel(bucket, "live", to=held.job_id, reason="the last good night")
+    assert ("results approve" in raised.value.next_step) == (decision == "none")
+    assert ("(a broken join)" in raised.value.message) == (decision == "refused")
+    assert text_at(bucket, channel_folder("live")) == before
+
+
+@pytest.mark.parametrize("channel", [None, "other"])
+def test_a_result_of_another_channel_or_of_none_is_not_shown_by_a_rollback(bucket, channel):
+    job_for(bucket, 1)
+    other = make_job(bucket, minute=2, table=write_table(bucket, [row(1), row(2)], "data/predict/input/2/other.csv"), channel=channel)
+    run_job(other)
+    with pytest.raises(RequestError, match="live never showed the result of job") as raised:
+        roll_back_channel(bucket, "live", to=other.job_id, reason="the last good night")
+    assert raised.value.next_step == "See what live showed: scoring results history live"
 
 
 def test_a_rollback_to_a_job_shows_the_result_of_this_job(bucket):
