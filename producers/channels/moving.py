@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from producers.authorship import who
 from producers.channels.deciding import check_decision_reason
+from producers.channels.refused import decision_in_words
 from producers.job_names import find_job
 from shared.bucket.interface import Bucket
 from shared.catalog.channel_notices import announce_change
@@ -16,9 +17,12 @@ from shared.catalog.channels import (
     list_channels,
     show_newest,
 )
+from shared.catalog.held import how_to_decide, read_decision
 from shared.catalog.manifests import ResultManifest
 from shared.catalog.results import FoundResult, find_revision, inspect_result
 from shared.errors import RequestError
+from shared.jobs.folder import JobFolder
+from shared.jobs.states import JobState
 
 
 def roll_back_channel(bucket: Bucket, channel: str, *, to: str | None, reason: str) -> ChannelChange:
@@ -27,11 +31,12 @@ def roll_back_channel(bucket: Bucket, channel: str, *, to: str | None, reason: s
     On repetition it goes back one more.
 
     Raises:
-        RequestError: there is no such channel, it has no previous result, that result is gone or damaged, or it shows it already.
+        RequestError: there is no such channel, it has no previous result, or never showed that of ``to``; that result is gone or damaged,
+            or it shows it already.
     """
     check_decision_reason(reason)
     now = existing_channel(bucket, channel)
-    target = _result_of(bucket, to) if to is not None else _previous(bucket, channel, now)
+    target = _result_of(bucket, channel, to) if to is not None else _previous(bucket, channel, now)
     if now.shows(target):
         _complete(bucket, channel, now)
         raise RequestError(
@@ -114,14 +119,28 @@ def _previous(bucket: Bucket, channel: str, now: ChannelChange) -> ResultManifes
     )
 
 
-def _result_of(bucket: Bucket, named: str) -> ResultManifest:
+def _result_of(bucket: Bucket, channel: str, named: str) -> ResultManifest:
     job_id = find_job(bucket, named, scores=True)
     found = find_revision(bucket, job_id)
     if found is None:
         raise RequestError(f"job {job_id} has no result in the bucket {bucket.url}", next_step="List results with: scoring results list")
+    if not any(change.shows(found.manifest) for change in channel_changes(bucket, channel)):
+        raise _never_shown(bucket, channel, job_id)
     _check_signature(found)
     check_whole(bucket, found.manifest)
     return found.manifest
+
+
+def _never_shown(bucket: Bucket, channel: str, job_id: str) -> RequestError:
+    """Returns why a result is not shown: a rollback leads to what the channel showed, and only an approval to a held result."""
+    history = f"See what {channel} showed: scoring results history {channel}"
+    folder = JobFolder(bucket, job_id)
+    outcome, decision = folder.outcome(), read_decision(folder)
+    if outcome is None or outcome.state != JobState.HELD:
+        return RequestError(f"{channel} never showed the result of job {job_id}", next_step=history)
+    if decision is not None and decision.verdict == "refused":
+        return RequestError(f"{channel} never showed the result of job {job_id}: it was {decision_in_words(decision)}", next_step=history)
+    return RequestError(f"{channel} never showed the result of job {job_id}: it is held", next_step=how_to_decide(job_id, channel))
 
 
 def _check_signature(found: FoundResult) -> None:
