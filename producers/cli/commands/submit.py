@@ -13,6 +13,7 @@ from shared.errors import RequestError
 # rich, celery and redis are imported by the commands that use them, so that --help is fast
 if TYPE_CHECKING:
     from producers.sample.formats import Format
+    from shared.bucket.interface import Bucket
     from shared.records import Promote
 from producers.cli.after_enqueue import after_enqueue, again_option, wait_option
 
@@ -230,13 +231,25 @@ def score(
         guard_off=guard_off,
         again=again,
     )
-    if guard_off:
-        warn(f"the guard is off: the result is shown on {channel} whatever the guard finds")
+    if guard_off and channel is not None:
+        warn(_warning_without_guard(bucket, channel))
     warn_of_forced(bucket, resolve(bucket, settings.model_ver if model is None else model))
     if model is None:
         why = "the default" if settings.model_ver == DEFAULT_MODEL else "which MODEL_VER names"
         say(f"Model {settings.model_ver}, {why}; another one is taken with --model, such as --model champion.", err=True)
     after_enqueue(settings, bucket, done, wait=wait, as_json=as_json)
+
+
+def _warning_without_guard(bucket: "Bucket", channel: str) -> str:
+    from shared.catalog.channels import channel_changes
+
+    now = next(channel_changes(bucket, channel), None)
+    if now is None or not now.pinned:
+        return f"the guard is off: the result is shown on {channel} whatever the guard finds"
+    return (
+        f"the guard is off, but {channel} is pinned to the result of job {now.job_id} by {now.by} ({now.reason}), so the result is held. "
+        f"End the pin with: scoring results unpin {channel}"
+    )
 
 
 def _reason_without_guard(guard: str, *, channel: str | None, reason: str) -> str:
