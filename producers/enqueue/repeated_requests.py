@@ -1,7 +1,8 @@
 """The answer to a repeated request: checks whether the result of its earlier job is still in use.
 
-The job of a repeated request is done, and its result may be out of date: another result is at its place, an alias points to another
-release, or the code of the definition was changed. Each of these is a ``Change`` with the replacement, its time, and the next command.
+The job of a repeated request is done, and its result may be out of date: another result is at its place or on its channel, an alias
+points to another release, or the code of the definition was changed. Each of these is a ``Change`` with the replacement, its time, and the
+next command.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from typing import Literal
 from producers.local_definitions import PACKAGE, definition_folder
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import CHAMPION, Alias, known_alias, latest_of
+from shared.catalog.channels import ChannelChange, channel_changes, channel_folder
+from shared.catalog.manifests import ResultManifest
 from shared.catalog.paths import REVISIONS
 from shared.catalog.releases import FoundRelease, inspect_release
 from shared.catalog.results import FoundResult, UnreadableResult, inspect_result
@@ -32,11 +35,11 @@ PUBLISHING = timedelta(minutes=1)
 class Change:
     """One difference between the result of an earlier job and the current state."""
 
-    what: Literal["result", "alias", "release", "code"]
+    what: Literal["result", "channel", "alias", "release", "code"]
     name: str
-    """The place of the result, the alias, the release, or the definition."""
+    """The place of the result, the channel, the alias, the release, or the definition."""
     now: str
-    """The job of the current result, or the current release of the alias; empty for neither."""
+    """The job of the current result of the place or the channel, or the current release of the alias; empty for neither."""
     since: datetime | None
     sentence: str
     next_step: str = ""
@@ -55,7 +58,7 @@ def changes_since(settings: Settings, bucket: Bucket, job_id: str) -> list[Chang
     job = folder.job()
     code = list(_change_of_code(settings, bucket, job, outcome))
     if isinstance(job, ScoreJob):
-        return [*_changes_of_result(bucket, job, outcome), *code]
+        return [*_changes_of_result(bucket, job, outcome), *_changes_of_channel(folder, job, outcome), *code]
     return [*_changes_of_training(bucket, job, outcome, is_code_changed=bool(code)), *code]
 
 
@@ -78,7 +81,7 @@ def _changes_of_result(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Itera
         yield Change(what="result", name=place, now="", since=None, sentence=f"{place} holds no result any more")
         return
     now = there.manifest
-    if now.job_id == job.job_id or _is_same_text(bucket, job.job_id, there):
+    if now.job_id == job.job_id or _is_same_text(bucket, job.job_id, there.folder, now):
         return
     kind = "a fix of it, " if now.fixes == job.job_id else ""
     table = "" if now.table.path == job.table else f", of the table {now.table.path}"
@@ -91,13 +94,41 @@ def _changes_of_result(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Itera
     )
 
 
-def _is_same_text(bucket: Bucket, job_id: str, there: FoundResult) -> bool:
+def _is_same_text(bucket: Bucket, job_id: str, place: str, there: ResultManifest | ChannelChange) -> bool:
     """Returns True when another job has published the same rates as this one."""
-    own = inspect_result(bucket, f"{there.folder}/{REVISIONS}/{job_id}")
-    return (
-        isinstance(own, FoundResult)
-        and own.manifest.text_sha256 == there.manifest.text_sha256
-        and own.manifest.release == there.manifest.release
+    own = inspect_result(bucket, f"{place}/{REVISIONS}/{job_id}")
+    return isinstance(own, FoundResult) and (own.manifest.text_sha256, own.manifest.release) == (there.text_sha256, there.release)
+
+
+def _changes_of_channel(folder: JobFolder, job: ScoreJob, outcome: Outcome) -> Iterator[Change]:
+    """The change if the channel showed the result of the job, and shows another one now."""
+    channel = job.channel
+    if channel is None or folder.with_publication_facts(outcome).facts.get("channel") != channel_folder(channel):
+        return
+    changes = channel_changes(folder.bucket, channel)
+    now = next(changes, None)
+    if now is None:
+        yield Change(what="channel", name=channel, now="", since=None, sentence=f"there is no channel {channel} any more")
+        return
+    if now.job_id == job.job_id or _is_same_text(folder.bucket, job.job_id, outcome.result, now):
+        return
+    first = now
+    for change in changes:
+        if change.revision != now.revision:
+            break
+        first = change
+    by = f", {first.how} by {first.by}: {first.reason}" if first.how in ("rolled back", "approved") else ""
+    steps = [f"Let {channel} show its result again: scoring results rollback {channel} --to {job.job_id} --reason TEXT"]
+    if now.pinned:
+        steps.append(f"A new result is held until you end the pin: scoring results unpin {channel}")
+    kind = "a fix of it, " if now.origin == job.job_id else ""
+    yield Change(
+        what="channel",
+        name=channel,
+        now=now.job_id,
+        since=first.at,
+        sentence=f"{channel} {'is pinned to' if now.pinned else 'shows'} the result of {kind}job {now.job_id} since {_when(first.at)}{by}",
+        next_step="\n".join(steps),
     )
 
 

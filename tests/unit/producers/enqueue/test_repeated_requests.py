@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from producers import local_definitions
+from producers.channels.moving import roll_back_channel, unpin
 from producers.cli import root
 from producers.display import follow
 from producers.enqueue import repeated_requests, sending
@@ -18,6 +19,7 @@ from producers.enqueue.train import enqueue_train
 from producers.releases.retiring import retire
 from shared.bucket.local import LocalBucket
 from shared.catalog.aliases import point_alias, point_latest
+from shared.catalog.channels import read_channel
 from shared.catalog.paths import MANIFEST, release_folder
 from shared.catalog.releases import read_release
 from shared.jobs.files import JobFile
@@ -128,6 +130,33 @@ def test_the_same_rates_published_by_another_request_are_no_change(settings, buc
     first, other = scored(settings, bucket, old), scored(settings, bucket, old, chunk_rows=2)
     assert first.job_id != other.job_id
     assert changes_since(settings, bucket, first.job_id) == []
+
+
+def test_a_channel_that_shows_another_result_since_is_named(settings, bucket, old, bad):
+    request = ["score", TABLE, "--model", bad, "--channel", "live", "--guard", "off", "--reason", "a new shop"]
+    before = scored(settings, bucket, old, channel="live")
+    first = scored(settings, bucket, bad, channel="live", guard_off="a new shop")
+    [_, moved] = changes_since(settings, bucket, before.job_id)
+    assert (moved.what, moved.name, moved.now) == ("channel", "live", first.job_id)
+    assert moved.sentence.startswith(f"live shows the result of job {first.job_id} since")
+    assert changes_since(settings, bucket, first.job_id) == []
+    roll_back_channel(bucket, "live", to=None, reason="tablets")
+    pinned = read_channel(bucket, "live")
+    [change] = changes_since(settings, bucket, first.job_id)
+    assert (change.what, change.name, change.now, change.since) == ("channel", "live", before.job_id, pinned.at)
+    said = scoring(settings, bucket, *request, code=2)
+    assert f"but live is pinned to the result of job {before.job_id} by {pinned.by} (tablets), so the result is held" in said.stderr
+    error = said.exception
+    assert f"since then live is pinned to the result of job {before.job_id} since" in error.message
+    assert error.message.endswith("UTC, rolled back by " + f"{pinned.by}: tablets")
+    assert f"scoring results rollback live --to {first.job_id} --reason TEXT" in error.next_step
+    assert "scoring results unpin live" in error.next_step
+    unpin(bucket, "live")
+    [change] = changes_since(settings, bucket, first.job_id)
+    assert change.since == pinned.at
+    assert change.sentence.startswith(f"live shows the result of job {before.job_id} since")
+    assert "unpin" not in change.next_step
+    assert "the result is shown on live whatever the guard finds" in scoring(settings, bucket, *request, code=2).stderr
 
 
 @pytest.mark.parametrize(("content", "words"), [(None, "holds no result any more"), (b"\xff", "cannot be read")])
