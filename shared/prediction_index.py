@@ -77,6 +77,11 @@ class PredictionIndex:
         self.rows: int = (self._file.num_record_batches - 1) * BATCH_ROWS + last.batch.num_rows
 
     @property
+    def shape(self) -> IndexShape:
+        """What the index holds."""
+        return self._shape
+
+    @property
     def files(self) -> list[str]:
         """The files of the table; empty if they are unknown."""
         return [*self._shape.files]
@@ -124,6 +129,12 @@ class PredictionIndex:
             if held > HELD_BYTES:
                 held = 0
                 self._let_go()
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yields all rows in key order as Arrow batches, with bounded memory."""
+        for number in range(self._file.num_record_batches):
+            yield self._batch(number)
+            self._let_go()
 
     def between(self, low: Key | None, high: Key | None) -> IndexRows:
         """Returns the rows with ``low <= key < high``; None is an open end."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from producers.channels.changed_rows import ChangedRow
 from producers.channels.differences import Differences, compare
 from producers.results.csv_files import disarmed, new_file
+from shared.guard.key_forms import with_keys_of_one_form
 from shared.prediction_index import PredictionIndex
 
 HEADER = ("what", "key", "device", "cr_before", "cr_now", "clicks", "file", "line", "features")
@@ -18,6 +19,7 @@ def compare_into(out: Path, old: PredictionIndex, new: PredictionIndex, *, top: 
         RequestError: the file already exists, or cannot be written.
         OutputError: the disk is full.
     """
+    old, new = with_keys_of_one_form(old, new)
     with new_file(out) as target:
         writer = csv.writer(target, lineterminator="\n")
         writer.writerow(HEADER)

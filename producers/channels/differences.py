@@ -9,6 +9,7 @@ import numpy as np
 from producers.channels.changed_rows import ChangedRow, ChangedRows, TopRows
 from shared.guard.checks import Weight
 from shared.guard.groups import Groups, groups_of
+from shared.guard.key_forms import with_keys_of_one_form
 from shared.guard.verdict import RowProblem
 from shared.guard.weights import ClicksOfRows, Tally, has_clicks
 from shared.guard.windows import RunReader, Window, windows
@@ -73,6 +74,7 @@ def compare(old: PredictionIndex, new: PredictionIndex, *, top: int, by_more_tha
         by_more_than: the share of the rate before by which a row moves far.
         write: is called with every moved, lost and new row, in the order of their keys.
     """
+    old, new = with_keys_of_one_form(old, new)
     groups, clicks = groups_of(old, new), ClicksOfRows(in_old=has_clicks(old), in_new=has_clicks(new))
     knows_features = old.has_digests and new.has_digests and old.columns == new.columns
     counts, means = RowCounts(), (_Means(groups), _Means(groups))

@@ -203,5 +203,20 @@ def worst_checks(verdict: GuardVerdict, count: int = 3) -> list[CheckResult]:
 
 
 def worst_in_words(verdict: GuardVerdict, count: int = 3) -> list[str]:
-    """The worst numbers of a verdict as sentences for a notice, at most ``count``; empty when everything is within its limits."""
-    return [*verdict.failures, *(check.sentence for check in worst_checks(verdict, count))][:count]
+    """The worst numbers of a verdict as sentences for a notice, at most ``count``; empty when everything is within its limits.
+
+    Checks that failed for the same reason make one sentence.
+    """
+    bad = worst_checks(verdict, len(verdict.checks))
+    failed: dict[str, list[CheckResult]] = {}
+    for check in bad:
+        if check.outcome == CheckOutcome.FAILED:
+            failed.setdefault(check.reason, []).append(check)
+    sentences = [_sentence(check, failed.get(check.reason, [])) for check in bad]
+    return list(dict.fromkeys([*verdict.failures, *sentences]))[:count]
+
+
+def _sentence(check: CheckResult, same: list[CheckResult]) -> str:
+    if check.outcome != CheckOutcome.FAILED or len(same) == 1:
+        return check.sentence
+    return f"the checks {', '.join(one.check for one in same)} failed: {check.reason}"

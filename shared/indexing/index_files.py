@@ -70,6 +70,29 @@ def _write(bucket: Bucket, path: str, shape: IndexShape, parts: Iterable[SortedR
     return WrittenIndex(digest=hashed.digest(), rows=rows, rows_repeated=repeated)
 
 
+def write_text_index(out: IO[bytes], shape: IndexShape, batches: Iterable[pa.RecordBatch], counts: FeatureCounts) -> None:
+    """Writes the rows of an index with whole keys as an index with text keys.
+
+    Args:
+        out: the file to write to.
+        shape: what the index holds.
+        batches: its rows.
+        counts: the counts of its features.
+    """
+    shape = replace(shape, has_whole_keys=False)
+    schema = shape.schema()
+    rows = merged_by_ranges((_with_text_keys(batch, shape, schema) for batch in batches), shape)
+    with pa.ipc.new_file(out, schema) as index:
+        for batch in _rebatched(rows, schema):
+            index.write_batch(batch, custom_metadata=counts_metadata(counts) if batch.num_rows < BATCH_ROWS else None)
+
+
+def _with_text_keys(batch: pa.RecordBatch, shape: IndexShape, schema: pa.Schema) -> pa.RecordBatch:
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    columns[KEY] = as_text(shape.keys, columns[KEY])
+    return in_key_order(pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema))
+
+
 def _fitted(part: SortedRows, shape: IndexShape, schema: pa.Schema) -> pa.RecordBatch:
     """Returns the rows of a part with the columns of the index."""
     batch = part.batch

@@ -9,6 +9,7 @@ from shared.catalog.manifests import ReleaseManifest, ResultManifest
 from shared.guard.checks import Grouping
 from shared.guard.config import ChannelGuard, OnNewRelease
 from shared.guard.groups import Groups, groups_of
+from shared.guard.key_forms import with_keys_of_one_form
 from shared.guard.verdict import ALL
 from shared.prediction_index import PredictionIndex
 from workers.guard.measures.measuring import Measures, Rates, Unchanged, measure
@@ -126,11 +127,9 @@ class Comparison:
             return None, error
 
     def _measure(self) -> "_Measured":
-        if self.base is not None and self.base.index.has_whole_keys != self.new.index.has_whole_keys:
-            raise ValueError(f"the keys of one result are whole numbers and those of the other are text: {self.theirs} cannot be compared")
         change, by_more_than = self._find_release_change(), self.config.checks.moved.by_more_than
         translation = Translation.of(change.own, self.fewest_unchanged) if change and change.own else None
-        measures = measure(self._old_index, self.new.index, self.groups, by_more_than, translation or Unchanged())
+        measures = measure(*self._indexes, self.groups, by_more_than, translation or Unchanged())
         return _Measured(measures, change, translation)
 
     def _find_release_change(self) -> ReleaseChange | None:
@@ -140,15 +139,18 @@ class Comparison:
             return ReleaseChange(own=None, reason="the two releases read different columns")
         if not (self.base.index.has_digests and self.new.index.has_digests):
             return ReleaseChange(own=None, reason="the index of one of the two results has no digests of features")
-        own = measure_unchanged(self.base.index, self.new.index, self.groups, self.config.checks.moved.by_more_than)
+        old, new = self._indexes
+        assert old is not None  # noqa: S101 - there is a base
+        own = measure_unchanged(old, new, self.groups, self.config.checks.moved.by_more_than)
         rows, of_groups = own.moved.all.rows, [own.old.rows([code]) for code in range(len(self.groups.names))]
         if max(of_groups) < self.fewest_unchanged:
             return ReleaseChange(own=None, unchanged_rows=rows, reason=f"no device has {self.fewest_unchanged:,} of them")
         return ReleaseChange(own=own, unchanged_rows=rows, is_excused=True)
 
-    @property
-    def _old_index(self) -> PredictionIndex | None:
-        return None if self.base is None else self.base.index
+    @cached_property
+    def _indexes(self) -> tuple[PredictionIndex | None, PredictionIndex]:
+        """The indexes of the base and of the new result, with keys of the same form."""
+        return (None, self.new.index) if self.base is None else with_keys_of_one_form(self.base.index, self.new.index)
 
 
 def important_columns(manifest: ReleaseManifest) -> list[str]:

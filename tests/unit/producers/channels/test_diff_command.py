@@ -105,6 +105,16 @@ def test_a_published_result_is_compared_with_the_one_before(live):
     assert found["before"]["job_id"] != folder.job_id
 
 
+def test_one_id_that_is_too_large_for_a_whole_key_holds_nothing_when_it_comes_and_when_it_goes(live):
+    large = f"{1 << 61},{lines_with_clicks(1)[0].partition(',')[2]}"
+    for minute, lines, kind in ((5, [*lines_with_clicks(), large], "new"), (6, lines_with_clicks(), "lost")):
+        folder, outcome = score_on_channel(live, lines, minute)
+        assert outcome.state == "done"
+        assert "guard" not in outcome.facts
+        rows = json_of(diff(live, folder.job_id, "--json"))["rows"]
+        assert (rows["unchanged"], rows[kind], rows["moved"]) == (ROWS, 1, 0)
+
+
 def test_the_first_result_of_a_channel_needs_another_one(live):
     message = refused(diff(live, "20261123t120000z-score-000000"))
     assert "live had no result before" in message

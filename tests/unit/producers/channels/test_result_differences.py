@@ -77,6 +77,20 @@ def test_keys_that_are_doubled_where_windows_meet_are_counted_once(shift):
     assert not written
 
 
+@pytest.mark.parametrize("night", ["it comes", "it goes"])
+def test_one_id_that_is_too_large_leaves_the_other_rows_comparable(tmp_path, night):
+    whole = index([40, 36, 5], [0.1, 0.2, 0.3], features=[1, 2, 3], clicks=[1, 2, 3])
+    texts = np.array(["10|0", "9|0", "1|1", f"{1 << 61}|0"])
+    large = index(texts, [0.1, 0.9, 0.3, 0.5], features=[1, 2, 3, 4], clicks=[1, 2, 3, 4])
+    found, written = differences(whole, large) if night == "it comes" else differences(large, whole)
+    assert (found.counts.unchanged.rows, found.counts.moved_alone.rows) == (2, 1)
+    only = RowProblem.NEW if night == "it comes" else RowProblem.LOST
+    assert [(row.what, row.key) for row in written] == [(only, f"{1 << 61}|0"), (RowProblem.MOVED, "9|0")]
+    out = tmp_path / "changed.csv"
+    difference_files.compare_into(out, *((whole, large) if night == "it comes" else (large, whole)), top=1, by_more_than=0.5)
+    assert [row["key"] for row in csv.DictReader(out.open(newline=""))] == [f"{1 << 61}|0", "9|0"]
+
+
 def test_results_of_any_rows_add_up():
     random = np.random.default_rng(3)
     whole = keys(70_000, 3)

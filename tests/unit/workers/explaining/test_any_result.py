@@ -75,6 +75,19 @@ def test_a_row_is_found_in_every_form_of_table(bucket, kind):
     assert found.now.file.endswith({"folder": "t2/b.csv"}.get(kind, kind))
 
 
+def test_a_row_is_explained_when_one_large_id_made_the_keys_of_one_result_text(bucket):
+    lines = [[*LINES[:16], CHANGED, *LINES[17:], f"{1 << 61},1,0,0,10.0,Smartphone", "-7,1,0,0,10.0,Smartphone"], LINES]
+    folders = [make_job(bucket, minute=minute, table=write_table(bucket, rows, f"data/{minute}.csv")) for minute, rows in enumerate(lines)]
+    for folder in folders:
+        run_job(folder)
+    for now, before in (folders, folders[::-1]):
+        assert_adds_up(why(bucket, now, before, "1016", "smartphone"))
+    found = why(bucket, folders[0], folders[1], str(1 << 61), "Smartphone")
+    assert (found.now.line, found.before.state) == (42, RowState.ABSENT)
+    assert why(bucket, folders[1], folders[0], str(1 << 61), "Smartphone").now.state == RowState.ABSENT
+    assert why(bucket, folders[0], folders[1], "-7", "Smartphone").now.line == 43
+
+
 def test_a_corrected_row_is_read_from_the_correction(bucket):
     bad = make_job(
         bucket,

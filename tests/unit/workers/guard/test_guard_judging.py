@@ -11,7 +11,7 @@ from shared.guard.checks import CheckName, Checks, Rows
 from shared.guard.config import ChannelGuard, GuardMode, parse_guard_config
 from shared.guard.verdict import BaseResult, CheckOutcome, ConfigVersion, GuardVerdict, Outcome, RowProblem, worst_in_words
 from shared.records import decode
-from tests.unit.workers.guard.made_up import NOON, ONE, exceeded, index, judged, keys, only, outcomes, result
+from tests.unit.workers.guard.made_up import NOON, ONE, OTHER, exceeded, index, judged, keys, only, outcomes, result
 from workers.guard.checks import registry
 from workers.guard.checks.registry import CHECKS
 
@@ -154,11 +154,41 @@ def test_text_keys_are_compared_as_one_group():
     assert only(verdict, "keys_lost").value == pytest.approx(400 / 3000)
 
 
-def test_a_key_that_was_a_number_and_is_text_fails_the_comparison():
-    texts = np.array([f"shop {number}|x" for number in range(3000)])
-    verdict = judged(result(index(texts, RATES), table="b"), BASE)
+def as_texts(whole):
+    return np.array([f"{key >> 2}|{key & 3}" for key in whole])
+
+
+@pytest.mark.parametrize("night", ["it comes", "it goes"])
+def test_one_id_that_is_too_large_does_not_disable_the_comparison(night):
+    texts, rates = np.append(as_texts(KEYS), f"{1 << 61}|0"), np.append(RATES, 0.05)
+    large = index(texts, rates, features=np.arange(3001), clicks=np.append(CLICKS, 1), ones={"att1": 900})
+    one, other = (BASE.index, large) if night == "it comes" else (large, BASE.index)
+    verdict = judged(result(other, table="b"), result(one))
+    assert verdict.outcome == Outcome.PASS
+    assert only(verdict, "keys_lost").value == pytest.approx(0 if night == "it comes" else 1 / (CLICKS.sum() + 1))
+    assert only(verdict, "keys_new").value == pytest.approx(1 / 3001 if night == "it comes" else 0)
+    assert only(verdict, "moved").value == 0
+    half = index(texts[::2], rates[::2], features=np.arange(3001)[::2]) if night == "it comes" else index(KEYS[::2], RATES[::2])
+    broken = judged(result(half, table="b"), result(one))
+    assert {"rows", "keys_lost"} <= exceeded(broken)
+    assert exceeded(broken, CheckOutcome.FAILED) == set()
+
+
+def test_the_difference_of_a_release_is_excused_when_the_keys_of_one_result_are_text():
+    higher = result(index(as_texts(KEYS), RATES * 1.4, features=np.arange(3000)), release=OTHER, table="b")
+    verdict = judged(higher, BASE)
+    assert verdict.release_difference.is_excused
+    assert verdict.release_difference.unchanged_rows == len(KEYS)
+    assert verdict.outcome == Outcome.PASS
+
+
+def test_other_key_columns_fail_the_comparison_and_the_notice_says_so_once():
+    other = result(index(KEYS, RATES, key_columns=("entity_id",)), table="b", keys=("entity_id",))
+    verdict = judged(other, BASE)
     assert verdict.outcome == Outcome.HOLD
-    assert "the keys of one result are whole numbers and those of the other are text" in only(verdict, "keys_lost").reason
+    [sentence] = worst_in_words(verdict)
+    assert sentence.startswith("the checks keys_lost, keys_new, ")
+    assert sentence.endswith("the two results have different key columns: entity_id, device and entity_id")
 
 
 def test_results_without_a_device_are_one_group():
