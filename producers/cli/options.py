@@ -1,5 +1,6 @@
-"""Types of options that are checked on input; each error says how to write the value."""
+"""Types of options that are checked on input, each error of which says how to write the value; and negative numbers as arguments."""
 
+import re
 from datetime import date, datetime
 from typing import Any
 
@@ -39,3 +40,21 @@ class Day(click.ParamType):
             return datetime.strptime(str(value), "%Y-%m-%d").date()
         except ValueError:
             self.fail(f"{value!r} is not a day: write it as year-month-day, like 2026-11-23.", param, ctx)
+
+
+_NEGATIVE = re.compile(r"-[0-9]+")
+
+
+class CommandWithNegativeNumbers(click.Command):
+    """A command that takes an argument like ``-5`` for a number, not for an option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parses the arguments; those after ``--`` are no options in any case."""
+        maybe_options = args[: args.index("--")] if "--" in args else [*args]
+        ctx.ignore_unknown_options = any(map(_NEGATIVE.fullmatch, maybe_options))
+        rest = super().parse_args(ctx, args)
+        for values in ctx.params.values():
+            for value in values if isinstance(values, tuple) else ():
+                if value.startswith("-") and value in maybe_options and not _NEGATIVE.fullmatch(value):
+                    raise click.NoSuchOption(value, ctx=ctx)
+        return rest

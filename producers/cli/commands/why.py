@@ -2,10 +2,11 @@
 
 import click
 
+from producers.cli.options import CommandWithNegativeNumbers
 from producers.display.terminal import console, json_option, open_bucket_here, print_json, warn
 
 
-@click.command()
+@click.command(cls=CommandWithNegativeNumbers)
 @click.argument("keys", nargs=-1, required=True, metavar="ENTITY_ID DEVICE")
 @click.option("--in", "named", metavar="CHANNEL|JOB", help="The result.  [default: the channel live, or the only channel]")
 @click.option("--against", metavar="JOB", help="The result to compare it with.  [default: the one before]")

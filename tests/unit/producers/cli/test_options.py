@@ -10,11 +10,12 @@ from producers.cli import root
 from producers.enqueue.deduplication import ScheduledRun
 from producers.enqueue.score import enqueue_score
 from producers.enqueue.sources import check_day
+from producers.explaining import asking
 from shared.bucket.local import LocalBucket
 from shared.errors import RequestError, TableError
 from shared.jobs.folder import JobFolder
 from shared.settings import Settings
-from tests.handmade import PLACE, TABLE, publish_handmade, row, write_table
+from tests.handmade import PLACE, TABLE, make_job, publish_handmade, row, run_job, write_table
 
 pytestmark = pytest.mark.server
 
@@ -75,6 +76,20 @@ def test_the_model_that_is_taken_when_none_is_named_is_said(scoring):
     assert "Model v1, the default; another one is taken with --model" in scoring("score", TABLE, "--no-wait").stderr
     assert "Model v1@latest, which MODEL_VER names;" in scoring("score", TABLE, "--no-wait", MODEL_VER="v1@latest").stderr
     assert "MODEL_VER" not in scoring("score", TABLE, "--model", "v1", "--no-wait").stderr
+
+
+def test_a_negative_id_is_a_key_and_no_option(scoring, bucket, monkeypatch):
+    folder = make_job(bucket)
+    run_job(folder)
+    asked = []
+    monkeypatch.setattr(asking, "ask", lambda _, question: asked.append(question.keys) or 1 / 0)
+    for keys in (("-5", "Computer"), ("-57", "0"), ("-5", "--", "-x"), ("--", "-5", "-x")):
+        scoring("why", "--in", folder.job_id, *keys)
+        assert asked.pop() == [key for key in keys if key != "--"]
+    for arguments in (("-5", "Computer", "--jsno"), ("-5", "-x"), ("5", "--jsno"), ("-5x", "Computer")):
+        refused = scoring("why", "--in", folder.job_id, *arguments)
+        assert (refused.exit_code, asked) == (2, [])
+        assert "No such option" in refused.output
 
 
 def test_standard_input_is_no_table(settings, bucket):
