@@ -12,7 +12,7 @@ from shared.errors import TableError
 from shared.jobs.messages import ScoreJob
 from shared.records import FileDigest
 from shared.table_files import promised_kind
-from workers.scoring.fixes.files import FixedValues, chunk_finder
+from workers.scoring.fixes.files import FixedRow, FixedRows, chunk_finder
 from workers.scoring.plan import Plan
 from workers.tables import schema
 from workers.tables.formats import TableFormat, format_of
@@ -29,7 +29,7 @@ MAX_DIGITS = 18
 
 def read_fixed_rows(
     bucket: Bucket, job: ScoreJob, plan: Plan, table_schemas: Sequence[schema.TableSchema]
-) -> tuple[FileDigest, dict[int, FixedValues]]:
+) -> tuple[FileDigest, dict[int, FixedRows]]:
     """Returns the digest of the file of fixed rows, and the rows by chunk."""
     path = job.fixed_rows or ""
     data, form = _read_whole(bucket, path), format_of(promised_kind(path))
@@ -40,7 +40,7 @@ def read_fixed_rows(
     columns = [name.strip() for name in records[0]] if records else []
     _check_columns(columns, path, table_schemas, job)
     chunk_of = chunk_finder(plan)
-    by_chunk: dict[int, FixedValues] = {}
+    by_chunk: dict[int, FixedRows] = {}
     for number, record in enumerate(records[1:], 2):
         if not record:
             continue
@@ -56,7 +56,9 @@ def read_fixed_rows(
         file = plan.chunks[index].file
         if line in fixed:
             raise TableError(f"{path} fixes line {line} of {plan.files[file].path} twice", next_step="Keep one of the two.")
-        fixed[line] = [_on_one_line(values[name]) for name in table_schemas[file].needed]
+        table_schema = table_schemas[file]
+        clicks = [_on_one_line(values[name]) for name in table_schema.clicks if columns.count(name) == 1]
+        fixed[line] = FixedRow([_on_one_line(values[name]) for name in table_schema.needed], "".join(clicks))
     if not by_chunk:
         raise TableError(f"{path} has a header but no rows", next_step=how_to_get_rows(job))
     return FileDigest(sha256=hashlib.sha256(data).hexdigest(), size=len(data)), by_chunk

@@ -12,7 +12,7 @@ from shared.errors import RequestError, TableError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob
-from workers.scoring.fixes.files import FixedValues, decode_fixed, encode, fixed_file, left_file
+from workers.scoring.fixes.files import FixedRows, left_file, read_fixed, write_fixed
 from workers.scoring.fixes.fixed_rows import how_to_get_rows, read_fixed_rows
 from workers.scoring.fixes.rejects import RejectsOfJob
 from workers.scoring.parts import copy_part
@@ -42,7 +42,9 @@ def plan_fix(folder: JobFolder, job: ScoreJob) -> Plan:
     for file in plan.files:
         _check_contents(folder.bucket, file)
     release = read_manifest(folder.bucket, plan.release)
-    table_schemas = [schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys) for file in plan.files]
+    table_schemas = [
+        schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys, reads_clicks=True) for file in plan.files
+    ]
     digest, by_chunk = read_fixed_rows(folder.bucket, job, plan, table_schemas)
     rejects = RejectsOfJob(earlier=earlier, plan=plan)
     copied = set()
@@ -92,13 +94,14 @@ def _check_contents(bucket: Bucket, file: PlannedFile) -> None:
 
 def _copy_part(earlier: JobFolder, folder: JobFolder, index: int) -> bool:
     """Copies the part of a chunk in which nothing is fixed; returns False if it was removed, so the chunk must be scored."""
-    if folder.bucket.exists(fixed_file(earlier, index)):  # these allow scoring it again if the part is missing or broken
-        folder.bucket.copy(fixed_file(earlier, index), fixed_file(folder, index))
+    fixed = read_fixed(earlier, index)
+    if fixed is not None:  # these allow scoring it again if the part is missing or broken
+        write_fixed(folder, index, fixed)
         folder.bucket.copy(left_file(earlier, index), left_file(folder, index))
     return copy_part(earlier, folder, index)
 
 
-def _write_fixes(rejects: RejectsOfJob, folder: JobFolder, index: int, fixed: FixedValues, job: ScoreJob) -> None:
+def _write_fixes(rejects: RejectsOfJob, folder: JobFolder, index: int, fixed: FixedRows, job: ScoreJob) -> None:
     """Writes what is needed to score a chunk with fixed rows: the rows, also those of earlier fixes, and the other rejects.
 
     Raises:
@@ -109,8 +112,7 @@ def _write_fixes(rejects: RejectsOfJob, folder: JobFolder, index: int, fixed: Fi
     if not_rejects:
         problem = f"{job.fixed_rows} fixes line {min(not_rejects)} of {job.table}, which is not a reject of job {rejects.earlier.job_id}"
         raise TableError(problem, next_step=how_to_get_rows(job))
-    earlier_fixes = folder.bucket.read(fixed_file(rejects.earlier, index))
-    merged = ({} if earlier_fixes is None else decode_fixed(earlier_fixes)) | fixed
+    merged = (read_fixed(rejects.earlier, index) or {}) | fixed
     unfixed_rejects = [reject for reject in chunk_rejects if reject.line not in merged]
     folder.bucket.write(left_file(folder, index), output.compress(output.rejects_text("", unfixed_rejects)))
-    folder.bucket.write(fixed_file(folder, index), encode(merged))
+    write_fixed(folder, index, merged)

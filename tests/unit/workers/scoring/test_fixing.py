@@ -13,6 +13,7 @@ from model_store.library import ModelLibrary
 from shared.bucket.local import LocalBucket
 from shared.errors import PermanentError, RequestError, TableError
 from shared.jobs.folder import JobFolder
+from shared.prediction_index import open_index
 from tests.handmade import (
     HEADER,
     TABLE,
@@ -123,6 +124,33 @@ def test_a_fixed_table_gives_the_text_of_the_right_one(bucket, kind, monkeypatch
     assert (manifest["job_id"], manifest["fixes"], manifest["rejects"]) == (folder.job_id, earlier.job_id, None)
     assert manifest["fixed_rows"]["size"] == len(bucket.read(f"30-{FIXED}"))
     assert not bucket.exists(f"{outcome.result}/rejects.csv.gz")
+
+
+def test_a_fixed_row_keeps_its_clicks_also_in_a_fix_of_the_fix(bucket):
+    header = f"{HEADER},Clicks"
+    lines = [f"{text},{line}" for line, text in enumerate(bad_lines(), 2)]
+    bucket.write("data/clicks.csv", "\n".join([header, *lines, ""]).encode())
+    first = make_job(bucket, minute=1, table="data/clicks.csv", chunk_rows=6, max_reject_share=0.5)
+    run_job(first)
+    found = rejected(bucket, first)
+    fixed = {place: f"{right_row(*place)},{place[1]}" for place in found}
+    some = fix(bucket, first, dict(list(fixed.items())[1:]), header=header)
+    clicks = clicks_of(bucket, some, run_job(some))
+    assert clicks == {line: line for line in range(2, ROWS + 2) if line != found[0][1]}
+    (file, line), *_ = found
+    last = fix(bucket, some, {(file, line): f"{right_row(file, line)},no number"}, minute=31, header=header)
+    assert clicks_of(bucket, last, run_job(last)) == clicks | {line: 0}
+    # without the column
+    without = fix(bucket, first, {place: right_row(*place) for place in found}, minute=32)
+    others = clicks_of(bucket, without, run_job(without))
+    assert others == {line: line for line in range(2, ROWS + 2)} | {line: 0 for _, line in found}
+
+
+def clicks_of(bucket: LocalBucket, folder: JobFolder, outcome) -> dict[int, float]:
+    """Line of the table -> clicks in the index of a result."""
+    index = open_index(bucket, f"{outcome.result}/revisions/{folder.job_id}/prediction_index.arrow")
+    rows = index.at(0, index.rows)
+    return dict(zip(rows.line.tolist(), rows.clicks.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "folder", "parquet"])
