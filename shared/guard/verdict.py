@@ -177,7 +177,12 @@ class GuardVerdict(Record):
         """Returns what a notice says about a result that is not quite as expected; empty for any other."""
         if self.off_reason:
             return {"guard": f"off: {self.off_reason}"}
-        return {"guard": "; ".join(worst_in_words(self))} if self.outcome != Outcome.PASS else {}
+        if self.outcome == Outcome.PASS:
+            return {}
+        difference = self.release_difference
+        is_unexcused = difference is not None and difference.treatment == OnNewRelease.EXPECTED and not difference.is_excused
+        release = {"new release": difference.sentence} if difference is not None and is_unexcused else {}
+        return {"guard": "; ".join(worst_in_words(self))} | release
 
 
 def read_verdict(bucket: Bucket, folder: str) -> GuardVerdict | None:

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from shared.catalog.manifests import ReleaseManifest, ResultManifest
 from shared.guard.checks import Grouping
-from shared.guard.config import ChannelGuard, OnNewRelease
+from shared.guard.config import GUARD, ChannelGuard, OnNewRelease
 from shared.guard.groups import Groups, groups_of
 from shared.guard.key_forms import with_keys_of_one_form
 from shared.guard.verdict import ALL
@@ -136,7 +136,7 @@ class Comparison:
         if self.base is None or not self.release_changed or self.config.on_new_release != OnNewRelease.EXPECTED:
             return None
         if list(self.base.index.columns) != list(self.new.index.columns):
-            return ReleaseChange(own=None, reason="the two releases read different columns")
+            return ReleaseChange(own=None, reason=_other_columns(self.base.index.columns, self.new.index.columns))
         if not (self.base.index.has_digests and self.new.index.has_digests):
             return ReleaseChange(own=None, reason="the index of one of the two results has no digests of features")
         old, new = self._indexes
@@ -151,6 +151,15 @@ class Comparison:
     def _indexes(self) -> tuple[PredictionIndex | None, PredictionIndex]:
         """The indexes of the base and of the new result, with keys of the same form."""
         return (None, self.new.index) if self.base is None else with_keys_of_one_form(self.base.index, self.new.index)
+
+
+def _other_columns(before: Sequence[str], now: Sequence[str]) -> str:
+    more, fewer = len({*now} - {*before}), len({*before} - {*now})
+    which = f"{more:,} only the new one, {fewer:,} only the one before" if more or fewer else "in another order"
+    return (
+        f"the two releases read different columns ({which}), so no row is known to be unchanged; "
+        f"{GUARD} can widen the limits of rates for such a change: on_new_release: wider"
+    )
 
 
 def important_columns(manifest: ReleaseManifest) -> list[str]:

@@ -99,4 +99,5 @@ def _treatment(comparison: Comparison, change: ReleaseChange) -> str:
         return _OTHER_TREATMENTS[comparison.config.on_new_release]
     if change.is_excused:
         return f"its difference on {change.unchanged_rows:,} unchanged rows was taken out before the rates were compared"
-    return f"{change.unchanged_rows:,} rows are unchanged, so nothing is excused: {change.reason}"
+    known = f"{change.unchanged_rows:,} rows are unchanged, so " if change.unchanged_rows else ""
+    return f"{known}nothing is excused: {change.reason}"

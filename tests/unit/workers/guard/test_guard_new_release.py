@@ -88,10 +88,16 @@ def test_a_device_with_few_unchanged_rows_is_compared_as_it_is():
     assert {found.group for found in verdict.checks if found.check == "mean_cr" and found.outcome == "block"} == {"Tablet"}
 
 
-def test_releases_with_other_columns_share_no_unchanged_rows():
-    verdict = night(HIGHER, columns=("att1", "att2", "att3"))
+def test_releases_with_other_columns_share_no_unchanged_rows_and_the_notice_says_so():
+    verdict = night(HIGHER, columns=("att1", "att3", "att4"))
     assert exceeded(verdict) == {"mean_cr"}
-    assert verdict.release_difference.sentence.endswith("so nothing is excused: the two releases read different columns")
+    assert verdict.facts["new release"] == (
+        f"the release changed from {ONE} to {OTHER}; nothing is excused: the two releases read different columns "
+        "(2 only the new one, 1 only the one before), so no row is known to be unchanged; "
+        "config/guard.yaml can widen the limits of rates for such a change: on_new_release: wider"
+    )
+    assert night(RATES, columns=("att1", "att3", "att4")).facts == {}
+    assert "new release" not in night(RATES * 1.8, on_new_release="wider").facts
 
 
 def test_a_base_without_digests_excuses_nothing():
