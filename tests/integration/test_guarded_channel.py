@@ -5,7 +5,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.conftest import Place, wait_until
+from tests.conftest import Place
 
 PREDICTIONS = "prediction_output.csv.gz"
 ROWS = 6000
 HELD = 7
 
-CLICKS_AT_99 = '''
-"""The rates of a column, for tests: what a broken model would say."""
+RATES_OF_COLUMNS = '''
+"""The rates of columns, for tests: what a broken model would say."""
 
 from pathlib import Path
 
@@ -38,7 +38,8 @@ class Model(model_template.Model):
         return self.score(y, self.predict(X))
 
     def predict(self, X):
-        return X["att1"].to_numpy() * 0.94 + 0.02 + X["att2"].to_numpy() * 0.01 + X["att3"].to_numpy() * 0.02
+        low = X["att2"].to_numpy() * 0.01 + X["att3"].to_numpy() * 0.02 + 0.02
+        return RATE
 
     def save(self, path):
         Path(path, self.MODEL_FILE).write_text(str(self.model))
@@ -46,7 +47,25 @@ class Model(model_template.Model):
     def load(self, path):
         self.model = float(Path(path).read_text())
 '''
-"""A definition whose rate is 0.96 or more where ``att1`` is 1."""
+"""A definition whose rate is an expression of the columns."""
+CLICKS_AT_99 = 'low + X["att1"].to_numpy() * 0.94'
+"""0.96 or more where ``att1`` is 1."""
+
+
+def release_of(place: Place, name: str, rate: str) -> str:
+    """Returns a release of a new definition with this rate."""
+    folder = place.root / "definitions" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.py").write_text(RATES_OF_COLUMNS.replace("RATE", rate))
+    return place.scoring_json("train", name, "--force")["release"]
+
+
+def revision_of(place: Place, outcome: dict) -> Path:
+    return place.bucket / outcome["result"] / "revisions" / outcome["job_id"]
+
+
+def verdict_of(place: Place, outcome: dict) -> dict:
+    return json.loads((revision_of(place, outcome) / "guard.json").read_text())
 
 
 @dataclass
@@ -107,6 +126,14 @@ def halved(place: Place, frame: pd.DataFrame) -> pd.DataFrame:
 
 def all_zero(place: Place, frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{name: 0 for name in frame.columns if name.startswith("att")})
+
+
+def partly_zero(place: Place, frame: pd.DataFrame) -> pd.DataFrame:
+    """Some keywords keep their attributes, so no column is constant and no device has one rate."""
+    names = [name for name in frame.columns if name.startswith("att")]
+    zero = frame.copy()
+    zero.loc[np.arange(len(frame)) % 3 > 0, names] = 0
+    return zero
 
 
 def swapped(place: Place, frame: pd.DataFrame) -> pd.DataFrame:
@@ -172,47 +199,45 @@ def test_a_good_table_of_the_next_day_is_shown(live: Channel) -> None:
     assert live.rates == (live.place.bucket / manifest["revision"] / PREDICTIONS).read_bytes()
 
 
-def test_yesterdays_table_again_is_held(trained: Place, frame: pd.DataFrame) -> None:
-    config = trained.bucket / "config/guard.yaml"
-    config.parent.mkdir(exist_ok=True)
-    config.write_text("stale: {checks: {same_table: {warn: 1s, block: 1s}}}\n")
+def back_date_table(channel: Channel, hours: float) -> None:
+    """Lets the channel have results on its table for some hours, as if its result had been made then."""
+    revision = channel.place.bucket / json.loads((channel.folder / "manifest.json").read_text())["revision"]
+    verdict = json.loads((revision / "guard.json").read_text())
+    verdict["table_since"] = (datetime.now(UTC) - timedelta(hours=hours)).isoformat()
+    (revision / "guard.json").write_text(json.dumps(verdict))
+
+
+def test_yesterdays_table_again_is_held_by_the_default_limits(trained: Place, frame: pd.DataFrame) -> None:
+    assert not (trained.bucket / "config/guard.yaml").exists()
     channel = Channel(place=trained, name="stale", frame=frame)
-    try:
-        channel.score(frame, "base")
-        before = channel.rates
-        scored = time.monotonic()
-        wait_until(lambda: time.monotonic() - scored > 1, what="a result that is a second old")
-        outcome = channel.score(frame, "base", "--again", code=HELD)
-    finally:
-        config.unlink()
-    assert "table" in outcome["reason"]
+    channel.score(frame, "base")
+    back_date_table(channel, 24)
+    assert "guard" not in channel.score(frame, "base", "--again")["facts"]
+    back_date_table(channel, 27)
+    warned = channel.score(frame, "base", "--again")
+    assert warned["facts"]["guard"] == "stale has had results on this same table for 27 h; the limit is 26 h"
+    before = channel.rates
+    back_date_table(channel, 51)
+    outcome = channel.score(frame, "base", "--again", code=HELD)
+    assert "stale has had results on this same table for 51 h; the limit is 50 h" in outcome["reason"]
     assert channel.rates == before
 
 
 def test_a_model_whose_rates_are_ten_times_as_high_is_held(trained: Place, frame: pd.DataFrame) -> None:
+    honest, tenfold = release_of(trained, "honest", "low"), release_of(trained, "tenfold", "10 * low")
     channel = Channel(place=trained, name="tenfold", frame=frame)
-    outcome = channel.score(frame, "base")
-    training = next((trained.bucket / "data/train").glob("*/*/*/train.csv.gz"))
-    rows = pd.read_csv(training)
-    rows["Conversions"] = np.minimum(rows["Clicks"], rows["Conversions"] * 10)
-    balanced = trained.root / "balanced.csv"
-    rows.to_csv(balanced, index=False)
-    release = trained.scoring_json("train", "v1", "--train", balanced, "--force")["release"]
-    try:
-        held = channel.score(frame, "tenfold", code=HELD, model=release)
-    finally:
-        trained.scoring("models", "retire", release, "--reason", "made for a test")
-    assert held["state"] == "held"
-    shown = json.loads((channel.folder / "manifest.json").read_text())
-    assert shown["job_id"] == outcome["job_id"]
+    channel.score(frame, "base", model=honest)
+    before = channel.rates
+    outcome = channel.score(frame, "base", code=HELD, model=tenfold)
+    rates = [pd.read_csv(folder / PREDICTIONS)["cr"] for folder in (channel.folder, revision_of(trained, outcome))]
+    assert np.allclose(rates[1], 10 * rates[0])
+    assert channel.rates == before
+    blocking = {check["check"] for check in verdict_of(trained, outcome)["checks"] if check["outcome"] == "block"}
+    assert {"mean_cr", "p99_cr", "moved"} <= blocking
 
 
 def test_three_percent_of_the_clicks_at_almost_one_are_held(trained: Place, frame: pd.DataFrame) -> None:
-    folder = trained.root / "definitions" / "spoiled"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.py").write_text(CLICKS_AT_99)
-    release = trained.scoring_json("train", "spoiled", "--force")["release"]
-    channel = Channel(place=trained, name="spoiled", frame=frame, model=release)
+    channel = Channel(place=trained, name="spoiled", frame=frame, model=release_of(trained, "spoiled", CLICKS_AT_99))
     channel.score(frame.assign(att1=0), "base")
     before = channel.rates
     clicks = frame["Clicks"].to_numpy()
@@ -327,9 +352,14 @@ def test_a_new_champion_is_shown_on_a_good_table_and_held_on_a_broken_one(traine
     assert outcome["state"] == "done"
     assert json.loads((channel.folder / "manifest.json").read_text())["release"] == new
     before = channel.rates
-    held = channel.score(all_zero(trained, frame), "zero", code=HELD, model=old)
-    assert held["state"] == "held"
+    held = channel.score(partly_zero(trained, frame), "zero", code=HELD, model=old)
     assert channel.rates == before
+    # no column and no rate is constant: only the comparison with the translated rates of the base holds it
+    verdict = verdict_of(trained, held)
+    assert verdict["release_difference"]["is_excused"]
+    blocking = [check for check in verdict["checks"] if check["outcome"] == "block"]
+    assert "psi_cr" in {check["check"] for check in blocking} <= {"mean_cr", "p99_cr", "moved", "psi_cr"}
+    assert all(check["value"] > check["block"] and check["model_value"] < check["model_limit"] for check in blocking)
 
 
 def test_the_guard_can_be_switched_off_with_a_reason(trained: Place, frame: pd.DataFrame) -> None:
