@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from shared.bucket.interface import Bucket
+from shared.catalog.channels import channel_changes, channel_folder
 from shared.catalog.manifests import OUTPUTS, REJECTS, ResultManifest
 from shared.catalog.paths import REVISIONS
 from shared.catalog.results import FoundResult, inspect_result, list_revisions
@@ -16,8 +17,8 @@ from shared.jobs.states import SETTLED_STATES, JobState
 def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
     """The outcome of a job with the current state of its result, for people.
 
-    If a newer result is at the place, the outcome names the files of the job's own revision. The outcome of a failed job whose rejects were
-    fixed names the fix.
+    If a newer result is at the place, the outcome names the files of the job's own revision; if its channel shows another result, it names
+    that one. The outcome of a failed job whose rejects were fixed names the fix.
     """
     if not isinstance(job, ScoreJob):
         return outcome
@@ -25,6 +26,7 @@ def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
         return outcome.model_copy(update={"result": f"{outcome.result}/{REVISIONS}/{job.job_id}"})
     if outcome.state != JobState.DONE:
         return _fixed(bucket, job, outcome)
+    outcome = _on_channel(bucket, job, outcome)
     place = outcome.result
     at_place = inspect_result(bucket, place)
     if isinstance(at_place, FoundResult) and at_place.manifest.job_id != job.job_id:
@@ -33,6 +35,16 @@ def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
     if replaced is None or replaced.job_id == job.fixes:
         return outcome
     return outcome.model_copy(update={"facts": {"replaces": _replaced(bucket, place, job, replaced)} | outcome.facts})
+
+
+def _on_channel(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Outcome:
+    """Returns the outcome of a job with what its channel shows now, if the channel showed the result of the job."""
+    channel = job.channel or ""
+    now = next(channel_changes(bucket, channel), None) if outcome.facts.get("channel") == channel_folder(channel) else None
+    if now is None or now.job_id == job.job_id:
+        return outcome
+    note = f"not on {channel}: it {'is pinned to' if now.pinned else 'shows'} the result of job {now.job_id}"
+    return outcome.model_copy(update={"facts": outcome.facts | {"channel": f"{note} since {now.at:%Y-%m-%d %H:%M:%S} UTC"}})
 
 
 def figures_of(bucket: Bucket, job: Job, outcome: Outcome | None) -> dict[str, Any] | None:

@@ -151,6 +151,11 @@ def test_a_channel_that_shows_another_result_since_is_named(settings, bucket, ol
     assert error.message.endswith("UTC, rolled back by " + f"{pinned.by}: tablets")
     assert f"scoring results rollback live --to {first.job_id} --reason TEXT" in error.next_step
     assert "scoring results unpin live" in error.next_step
+    shown = scoring(settings, bucket, "jobs", "show", first.job_id).stdout
+    assert f"not on live: it is pinned to the result of job {before.job_id} since {pinned.at:%Y-%m-%d %H:%M:%S} UTC" in " ".join(
+        shown.split()
+    )
+    assert "channels/live" in scoring(settings, bucket, "jobs", "show", before.job_id).stdout
     unpin(bucket, "live")
     [change] = changes_since(settings, bucket, first.job_id)
     assert change.since == pinned.at
