@@ -666,8 +666,7 @@ class Stage:
             "the verdict names this job and the channel": verdict is not None and (verdict.job_id, verdict.channel) == (job_id, CHANNEL),
             "the index is that of the manifest": is_whole,
             "it is listed as held": job_id in held_jobs(self.bucket),
-            # nothing is drawn of a result that is as expected and held because of a pin
-            "files of the revision": self._names(revision) == REVISION_FILES | ({PICTURE} if self._table_of[job_id] == HALVED else set()),
+            "files of the revision": self._names(revision) == REVISION_FILES | {PICTURE},
             "files of the job": self._names(folder.path) - {"sent-again"}
             == self._job_files() - {"sent-again", "published.json"} | {"held.json"},
             "places and channel as they were": self._shown() == self.must_be_held[job_id],

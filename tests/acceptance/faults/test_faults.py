@@ -41,7 +41,11 @@ SHORT_OF_HELD = [
     "rolled back: killed at a write, then again",
 ]
 SHORT_IN_LITTLE_MEMORY = ["memory: fit, before the model: eats it, again and again"]
-SHORT_ON_S3 = ["s3: finish, half the result written: kill the process", "s3: store does it and is not heard"]
+SHORT_ON_S3 = [
+    "s3: finish, half the result written: kill the process",
+    "s3: store does it and is not heard",
+    "s3: approved: killed at a write, then again",
+]
 
 CHUNK_SECONDS = 0.1
 RECOVERY_SECONDS = 30
