@@ -327,6 +327,7 @@ def test_the_schedule_does_not_undo_a_rollback_and_goes_on_after_it(trained: Pla
     for file in table.iterdir():
         os.utime(file, (time.time() - 3600,) * 2)  # the schedule leaves alone what was written a moment ago
     schedule = trained.bucket / "config/schedule.yaml"
+    schedule.parent.mkdir(exist_ok=True)
     entry = {"name": "nightly", "cron": "0 0 * * *", "time_zone": "UTC", "model": "v1", "score": str(table.relative_to(trained.bucket))}
     schedule.write_text(yaml.safe_dump([entry]))
     today = f"{datetime.now(UTC):%Y-%m-%d}"
