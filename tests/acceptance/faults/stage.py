@@ -36,7 +36,7 @@ from producers.enqueue.train import enqueue_train
 from shared.bucket.local import TEMPORARY
 from shared.bucket.opening import open_bucket
 from shared.catalog.aliases import resolve
-from shared.catalog.channels import ChannelChange, channel_folder, read_channel
+from shared.catalog.channels import ChannelChange, channel_changes, channel_folder, read_channel
 from shared.catalog.held import held_jobs
 from shared.catalog.manifests import CHANNELS, INDEX, OUTPUTS, PREDICTIONS, ResultManifest
 from shared.catalog.paths import MANIFEST, release_folder
@@ -708,15 +708,18 @@ class Stage:
         plan = json.loads(read(folder.file("plan.json")) or b"")
         parts = {f"{index:07d}.{ending}" for index in range(len(plan["chunks"])) for ending in ("csv.gz", "json", "index.arrow")}
         files = self._job_files() | (DECIDED_FILES if job_id in self.held else set())
+        # a result that a newer one overtook before it was compared is neither judged nor shown
+        is_overtaken = any(change.job_id > job_id for change in channel_changes(self.bucket, CHANNEL))
+        unjudged = {"guard.json"} if is_overtaken and not self.bucket.exists(folder.file("guard.json")) else set()
         held = {
             "the revision's manifest is the job's": read(f"{revision}/manifest.json") == read(folder.file("manifest.json")),
             "the place holds the newest predictions": read(f"{outcome.result}/prediction_output.csv.gz")
             == read(f"{newest}/prediction_output.csv.gz"),
             "the place holds the newest manifest": read(f"{outcome.result}/manifest.json") == read(f"{newest}/manifest.json"),
             "one revision a job": {job for job in self.bucket.folders(revisions) if job not in self.failed} == made,
-            "files of the revision": self._names(revision) - {PICTURE} == REVISION_FILES,
+            "files of the revision": self._names(revision) - {PICTURE} == REVISION_FILES - unjudged,
             "files of the place": self._names(outcome.result) == {"manifest.json", "prediction_output.csv.gz"},
-            "files of the job": self._names(folder.path) - {"sent-again"} == files - {"sent-again"},
+            "files of the job": self._names(folder.path) - {"sent-again"} == files - unjudged - {"sent-again"},
             "folders of the job": set(self.bucket.folders(folder.path)) <= {"slices", "parts", "suspects", "deaths", "ended"},
             "no slices are left": self.bucket.folders(folder.file("slices")) == [],
             "one part a chunk": self._names(folder.file("parts")) == parts,
