@@ -20,7 +20,7 @@ from shared.queue.client import connect_to_redis
 from shared.queue.routes import NOTIFY, SCORE_PLAN
 from shared.queue.state import heartbeat
 from shared.settings import Settings
-from tests.acceptance.faults.stage import Stage
+from tests.acceptance.faults.stage import SAMPLE, Stage
 from tests.conftest import wait_until
 from workers.notices.deadline_post import TIMEOUT_SECONDS
 from workers.notices.resting import REST
@@ -101,8 +101,8 @@ def stage(tmp_path_factory, webhook, trained):
     """Two workers, a release, a table, and a beat that counts as silent after 4 seconds."""
     playing = Stage(tmp_path_factory.mktemp("silences"), forked=True, WEBHOOK_URL=webhook.url, SCORING_BEAT_SILENT_SECONDS="4")
     shutil.copytree(trained.bucket / "model", playing.place.bucket / "model")
-    playing.table = str(playing.root / "table.csv")
-    pd.read_csv(trained.sample_table).head(1000).to_csv(playing.table, index=False)
+    playing.paths[SAMPLE] = str(playing.root / "table.csv")
+    pd.read_csv(trained.sample_table).head(1000).to_csv(playing.paths[SAMPLE], index=False)
     playing.settings = Settings(redis_url=playing.place.environment["REDIS_URL"])
     try:
         playing.start()

@@ -136,6 +136,16 @@ def _who(decision: Decision) -> str:
     return f"by {decision.by} at {decision.at:%Y-%m-%d %H:%M} UTC: {decision.reason}"
 
 
+def check_standing(folder: JobFolder, job: ScoreJob, outcome: Outcome, channel: str) -> None:
+    """Checks that the channel would take the result of a job with this outcome now, so that it may be put at its place.
+
+    Raises:
+        ChannelMovedError: the result must be decided once more, or another process has done so.
+        RequestError: the predictions of an approved result are not those of its manifest.
+    """
+    _standing_now(folder, job, outcome, channel, read_channel(folder.bucket, channel))
+
+
 def show_on_channel(folder: JobFolder, job: ScoreJob, outcome: Outcome, channel: str) -> dict[str, str]:
     """Lets the channel show the result of a job with this outcome; returns facts for people about where it is shown.
 
@@ -145,20 +155,12 @@ def show_on_channel(folder: JobFolder, job: ScoreJob, outcome: Outcome, channel:
         ChannelMovedError: the result must be decided once more, or another process has done so; nothing was changed.
         RequestError: the predictions of an approved result are not those of its manifest; nothing was changed.
     """
-    manifest = decode_long(ResultManifest, folder.bucket.read(folder.file(JobFile.MANIFEST)) or b"")
+    manifest = _manifest(folder)
 
     def next_change(now: ChannelChange | None) -> ChannelChange | None:
-        if folder.outcome() != outcome:
-            raise ChannelMovedError
-        claim = _read_claim(folder, job, manifest, channel)
-        match standing(claim, now):
-            case Standing.OUTDATED:
-                raise ChannelMovedError
-            case Standing.SHOWN | Standing.OVERTAKEN:
-                return None
-        approved = claim.approval
-        if approved is not None:
-            check_whole(folder.bucket, manifest)
+        found, approved = _standing_now(folder, job, outcome, channel, now)
+        if found != Standing.NEXT:
+            return None
         how: How = "approved" if approved else "published without the guard" if manifest.guard_off else "passed the guard"
         by, reason = (approved.by, approved.reason) if approved else (manifest.job_id, manifest.guard_off)
         return change_to(manifest, now, how, by=by, reason=reason).model_copy(update={"origin": origin_of(folder, job)})
@@ -169,6 +171,30 @@ def show_on_channel(folder: JobFolder, job: ScoreJob, outcome: Outcome, channel:
     if shown is None or shown.shows(manifest):
         return {"channel": channel_folder(channel)}
     return {"channel": _not_shown(channel, shown)}
+
+
+def _standing_now(
+    folder: JobFolder, job: ScoreJob, outcome: Outcome, channel: str, now: ChannelChange | None
+) -> tuple[Standing, Decision | None]:
+    """Returns the standing of a result before a channel with this newest change, and who approved it.
+
+    Raises:
+        as check_standing.
+    """
+    if folder.outcome() != outcome:
+        raise ChannelMovedError
+    manifest = _manifest(folder)
+    claim = _read_claim(folder, job, manifest, channel)
+    found = standing(claim, now)
+    if found == Standing.OUTDATED:
+        raise ChannelMovedError
+    if found == Standing.NEXT and claim.approval is not None:
+        check_whole(folder.bucket, manifest)
+    return found, claim.approval
+
+
+def _manifest(folder: JobFolder) -> ResultManifest:
+    return decode_long(ResultManifest, folder.bucket.read(folder.file(JobFile.MANIFEST)) or b"")
 
 
 def _read_claim(folder: JobFolder, job: ScoreJob, manifest: ResultManifest, channel: str) -> Claim:

@@ -1,5 +1,6 @@
 """Finishes a job: joins its parts and publishes the newest revision."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.states import SETTLED_STATES, JobState
 from shared.records import decode_long
-from workers.scoring.channels import ChannelMovedError, Ruling, rule, set_aside_approval, show_on_channel
+from workers.scoring.channels import ChannelMovedError, Ruling, check_standing, rule, set_aside_approval, show_on_channel
 from workers.scoring.joining import join, output_folder
 from workers.scoring.plan import read_plan
 
@@ -39,6 +40,7 @@ def finish_job(folder: JobFolder, *, awaits: bool = True, when_judged: Callable[
         try:
             _settle(folder, outcome)
         except ChannelMovedError:
+            withdraw(folder.bucket, outcome.result, folder.job_id)
             folder.reconsider(outcome)
         else:
             return outcome
@@ -62,7 +64,7 @@ def _settle(folder: JobFolder, outcome: Outcome) -> None:
     """Publishes the result, or holds it beside its place; notes that this is done.
 
     Raises:
-        ChannelMovedError: the result must be decided once more; nothing was published.
+        ChannelMovedError: the result must be decided once more; if its channel moved only now, it lies at its place already.
     """
     own = _complete_revision(folder, outcome)
     if outcome.state == JobState.HELD:
@@ -71,14 +73,14 @@ def _settle(folder: JobFolder, outcome: Outcome) -> None:
         folder.settle_hold(outcome)
         return
     job = folder.score_job()
-    facts = {}
     if job.channel is not None:
-        # before the place: the channel takes a result only as it was decided, and what it refuses must not be at its place
-        facts = show_on_channel(folder, job, outcome, job.channel)
-        unmark_held(folder.bucket, folder.job_id)
+        check_standing(folder, job, outcome, job.channel)
     newest = publish_newest(folder.bucket, outcome.result, folder.job_id)
-    if newest != own:
-        facts = {"newer result": _newer_result(outcome.result, newest)} | facts
+    facts = {"newer result": _newer_result(outcome.result, newest)} if newest != own else {}
+    if job.channel is not None:
+        # after the place: a job that fails there must not be on its channel
+        facts |= show_on_channel(folder, job, outcome, job.channel)
+        unmark_held(folder.bucket, folder.job_id)
     # a fix of this job cuts the slices that it needs again; slices of an abandoned plan are removed, too
     folder.bucket.delete_folder(folder.file(Subfolder.SLICES))
     published = {"at": datetime.now(UTC).isoformat()} | ({"facts": facts} if facts else {})
@@ -143,17 +145,45 @@ def publish_newest(bucket: Bucket, place: str, job_id: str) -> str:
     """
     published = ""
     while (newest := _newest_revision(bucket, place, job_id)) != published:
-        rejects_before = bucket.exists(f"{place}/{REJECTS}")
-        manifest = decode_long(ResultManifest, bucket.read(f"{newest}/{MANIFEST}") or b"")
-        bucket.copy(f"{newest}/{PREDICTIONS}", f"{place}/{PREDICTIONS}", durable=True)
-        if manifest.rejects is not None:
-            bucket.copy(f"{newest}/{REJECTS}", f"{place}/{REJECTS}", durable=True)
-        elif rejects_before:
-            bucket.delete(f"{place}/{REJECTS}")
-        bucket.copy(f"{newest}/{MANIFEST}", f"{place}/{MANIFEST}", durable=True)
+        _copy_to_place(bucket, newest, place)
         published = newest
     bucket.settle(place)
     return published
+
+
+def withdraw(bucket: Bucket, place: str, job_id: str) -> None:
+    """Removes the result of a job that must be decided once more from its place: the newest published result is put back, if there is one.
+
+    Does nothing if the place has no file of this result.
+    """
+    text = bucket.read(f"{place}/{MANIFEST}")
+    shown = None if text is None else decode_long(ResultManifest, text)
+    if shown is not None and shown.job_id != job_id and _has_predictions_of(bucket, place, shown):
+        return
+    others = (name for name in reversed(bucket.folders(f"{place}/revisions")) if name != job_id)
+    earlier = next((name for name in others if _is_of_finished_job(bucket, place, name)), None)
+    if earlier is not None:
+        _copy_to_place(bucket, f"{place}/revisions/{earlier}", place)
+    else:
+        for name in (MANIFEST, PREDICTIONS, REJECTS):
+            bucket.delete(f"{place}/{name}")
+    bucket.settle(place)
+
+
+def _has_predictions_of(bucket: Bucket, place: str, manifest: ResultManifest) -> bool:
+    """Returns False if a publication was interrupted between the predictions and the manifest of a place."""
+    return hashlib.sha256(bucket.read(f"{place}/{PREDICTIONS}") or b"").hexdigest() == manifest.output.sha256
+
+
+def _copy_to_place(bucket: Bucket, revision: str, place: str) -> None:
+    rejects_before = bucket.exists(f"{place}/{REJECTS}")
+    manifest = decode_long(ResultManifest, bucket.read(f"{revision}/{MANIFEST}") or b"")
+    bucket.copy(f"{revision}/{PREDICTIONS}", f"{place}/{PREDICTIONS}", durable=True)
+    if manifest.rejects is not None:
+        bucket.copy(f"{revision}/{REJECTS}", f"{place}/{REJECTS}", durable=True)
+    elif rejects_before:
+        bucket.delete(f"{place}/{REJECTS}")
+    bucket.copy(f"{revision}/{MANIFEST}", f"{place}/{MANIFEST}", durable=True)
 
 
 def _newest_revision(bucket: Bucket, place: str, job_id: str) -> str:

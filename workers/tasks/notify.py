@@ -25,6 +25,11 @@ def notify(task: celery.Task, message: StepMessage, folder: JobFolder, attempt: 
         log.error("notice killed its worker and is given up", crashes=attempt.crashes)
         delivery.give_up_delivery(folder)
         return
+    outcome = folder.outcome()
+    if outcome is not None and not folder.is_settled(outcome):
+        # after its notice no sweep looks at a job, so its result would never be published
+        log.info("notice left until the result is published")
+        return
     deliver_outcome(task, folder)
     if attempt.written is not None:
         _remove_records_of_ended_steps(folder)

@@ -500,16 +500,44 @@ def test_a_result_that_was_refused_stays_held_whatever_the_channel_shows_then(bu
     assert "it was refused by ann@host" in outcome.reason
 
 
-def test_a_result_that_a_channel_shows_keeps_its_manifest_when_its_place_cannot_be_written(bucket, monkeypatch):
-    folder = ready_to_finish(bucket, 1)
+def test_a_result_that_cannot_be_put_at_its_place_is_not_shown_on_its_channel(bucket, monkeypatch):
+    run_job(job_for(bucket, 1))
+    base = shown(bucket)
+    folder = ready_to_finish(bucket, 2, ROWS - 3)
     with monkeypatch.context() as patch:
         patch.setattr(publishing, "publish_newest", lambda *_: (_ for _ in ()).throw(RequestError("no place", next_step="Make one.")))
         with pytest.raises(RequestError) as raised:
             publishing.finish_job(folder)
     folder.fail_unpublished(raised.value, is_in_use=lambda revision: revision in revisions_in_use(bucket))
-    assert shown(bucket) == text_at(bucket, manifest_of(folder).revision)
+    assert shown(bucket) == base
     folder.reopen()
     outcome = publishing.finish_job(folder)
     assert outcome is not None
     assert outcome.state == JobState.DONE
     assert at_place(bucket, outcome.result) == folder.job_id
+    assert shown(bucket) == text_at(bucket, manifest_of(folder).revision)
+
+
+@pytest.mark.parametrize("has_earlier", [True, False], ids=["earlier result", "no earlier result"])
+def test_a_result_whose_channel_moves_while_it_is_put_at_its_place_is_withdrawn(bucket, monkeypatch, has_earlier):
+    first = job_for(bucket, 1)
+    run_job(first)
+    if has_earlier:
+        run_job(job_for(bucket, 2, place="elsewhere"))
+    folder = ready_to_finish(bucket, 4, place="elsewhere")
+    put = publishing.publish_newest
+
+    def put_while_the_channel_moves(*arguments):
+        newest = put(*arguments)
+        change_channel(bucket, "live", lambda now: change_to(manifest_of(first), now, "rolled back", pinned=True))
+        return newest
+
+    monkeypatch.setattr(publishing, "publish_newest", put_while_the_channel_moves)
+    outcome = publishing.finish_job(folder)
+    assert outcome is not None
+    assert outcome.state == JobState.HELD
+    assert at_place(bucket, outcome.result) != folder.job_id
+    assert (at_place(bucket, outcome.result) == "") is not has_earlier
+    if has_earlier:
+        text_at(bucket, outcome.result)
+    assert shown(bucket) == text_at(bucket, manifest_of(first).revision)

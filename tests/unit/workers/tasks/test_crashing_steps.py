@@ -10,7 +10,8 @@ import pytest
 
 from shared.bucket.local import LocalBucket
 from shared.errors import ModelError
-from shared.jobs.folder import JobFolder
+from shared.jobs.files import JobFile
+from shared.jobs.folder import JobFolder, open_jobs
 from shared.jobs.messages import CandidateMessage, ChunkMessage, StepMessage
 from shared.queue import broker, routes
 from shared.queue.client import connect_to_redis
@@ -535,3 +536,20 @@ def test_a_count_that_redis_does_not_take_is_kept_in_the_folder(bucket, no_redis
         raise ModelError("the verdict")
     with counted(away, folder, "train.fit") as attempt:
         assert attempt.crashes == 0
+
+
+def test_a_job_is_not_announced_and_closed_before_its_result_is_published(bucket, tmp_path, monkeypatch):
+    folder = make_job(bucket)
+    plan(folder)
+    score_chunks(folder, tmp_path / "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "_settle", lambda *_: (_ for _ in ()).throw(OSError))
+        with pytest.raises(OSError):
+            publishing.finish_job(folder)
+    notify.notify(whole(folder).encode())  # as a redelivered plan asks for it
+    assert not folder.has(JobFile.NOTIFIED)
+    assert folder.job_id in open_jobs(bucket)
+    score.score_finish(whole(folder).encode())
+    notify.notify(whole(folder).encode())
+    assert folder.has(JobFile.NOTIFIED)
+    assert folder.job_id not in open_jobs(bucket)
