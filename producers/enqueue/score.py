@@ -8,6 +8,7 @@ from producers.enqueue.sources import find_table, result_place
 from producers.local_definitions import definitions_here
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import resolve
+from shared.catalog.channels import NO_CHANNEL
 from shared.catalog.manifests import CHANNELS, OUTPUTS, check_place
 from shared.catalog.paths import MODELS
 from shared.catalog.releases import read_release
@@ -46,6 +47,11 @@ def enqueue_score(  # noqa: PLR0913 - a request has these fields
         ModelError: the release does not exist, or an interval is requested that it cannot predict.
         BucketError: the request could not be written.
     """
+    if channel == NO_CHANNEL:
+        raise RequestError(
+            f"a channel cannot be called {NO_CHANNEL}, which means no channel in schedule.yaml",
+            next_step="Leave --channel out to publish at the place alone, or choose another name.",
+        )
     created = datetime.now(UTC)
     source = find_table(bucket, table)
     place = result_place(source, day or created.date())

@@ -22,6 +22,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from producers.schedule.cron import FURTHEST, Cron, moments, read_cron
 from producers.schedule.dated_paths import DatedPath
+from shared.catalog.channels import NO_CHANNEL
 from shared.records import ModelRef, Name, Promote
 from shared.text.durations import Length
 from shared.text.yaml_files import shown
@@ -29,8 +30,6 @@ from shared.text.yaml_files import shown
 COMBINATION = "combination"
 """The kind of a validation error about a combination of fields."""
 SCORE_FIELDS = ("model", "interval", "channel")
-NO_CHANNEL = "none"
-"""In place of a channel: the results of the entry are on no channel, and no guard judges them."""
 TRAIN_FIELDS = ("table", "eval", "alias", "promote", "force")
 """Fields that are valid in only one kind of entry."""
 _JSON_SCHEMA_OF_COMBINATIONS: JsonDict = {

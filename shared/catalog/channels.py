@@ -34,6 +34,9 @@ MOVING_SECONDS = 120
 
 How = Literal["passed the guard", "approved", "published without the guard", "rolled back", "unpinned"]
 
+NO_CHANNEL = "none"
+"""No channel has this name, because in schedule.yaml it means that there is none."""
+
 
 class ChannelChange(Record):
     """One change of a channel: the result that it shows, the time, and the cause."""

@@ -58,8 +58,8 @@ def _read_config(bucket: Bucket, failures: list[str]) -> GuardConfig:
     try:
         return read_guard_config(bucket)
     except PermanentError as error:
-        log.error("the guard cannot be read, the defaults apply", error=str(error))
-        failures.append(str(error))
+        log.error("the guard cannot be read: only a channel that warns gets results", error=str(error))
+        failures.append(f"{str(error).rstrip('.')}; correct the file, then score the table with --again")
         return GuardConfig()
 
 

@@ -107,10 +107,12 @@ def _approval(claim: Claim) -> dict[str, str]:
 
 
 def _held(channel: str, job_id: str, reasons: list[str], facts: dict[str, str], claim: Claim) -> Ruling:
+    approval = claim.approval
     outdated = (
         ""
-        if claim.approval is None
-        else f"The channel was changed before the approval of {_who(claim.approval)}, so it was compared once more. "
+        if approval is None
+        else f"{channel} was changed before {approval.by} approved the result at {approval.at:%Y-%m-%d %H:%M} UTC, "
+        "so it was compared once more, and "
     )
     return Ruling(
         is_held=True,

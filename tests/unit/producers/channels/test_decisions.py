@@ -13,6 +13,7 @@ from producers.channels.deciding import approve, refuse
 from producers.channels.held import list_held
 from producers.channels.moving import existing_channel, roll_back_channel, unpin
 from producers.cli import root
+from producers.enqueue.score import enqueue_score
 from producers.operations.checks.channels import check_channels
 from producers.operations.checks.examined import Examined
 from shared.bucket.local import LocalBucket
@@ -370,3 +371,8 @@ def test_a_result_that_is_gone_is_not_rolled_back_to(bucket):
     with pytest.raises(RequestError, match="has no result"):
         roll_back_channel(bucket, "live", to=first.job_id, reason="bad")
     assert Path(bucket.root, channel_folder("live"), "manifest.json").exists()
+
+
+def test_no_channel_is_called_none(bucket):
+    with pytest.raises(RequestError, match="a channel cannot be called none"):
+        enqueue_score(Settings(bucket_url=bucket.url), bucket, table="data/predict/input/2026/11/30", model="v1", channel="none")
