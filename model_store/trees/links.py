@@ -38,4 +38,4 @@ def _sigmoid(raw: np.ndarray, slope: float) -> np.ndarray:
 
 
 def _exp(raw: np.ndarray) -> np.ndarray:
-    return pc.exp(pa.array(raw)).to_numpy(zero_copy_only=False)
+    return pc.exp(pa.array(raw)).to_numpy(zero_copy_only=False, writable=True)

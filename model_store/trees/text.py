@@ -14,15 +14,31 @@ MOST_LEAVES_OF_TREE = 131_072
 """LightGBM's own bound of ``num_leaves``."""
 MOST_LEAVES = 4_000_000
 MOST_CLASSES = 10_000
+MOST_BYTES = 64 << 20
+"""2,000 trees of 255 leaves take 45 MB."""
+MOST_TREES = 100_000
+MOST_LINES_OF_HEADER = 64
+MOST_LINES_AFTER_TREES = 1_000
+"""Beside one line for each feature."""
 MOST_LINES_OF_TREE = 22
 """LightGBM reads no more lines of a tree."""
-NUMBERS = re.compile(rb"(?:[-+0-9.eE ]|inf|nan)*")
+NUMBERS = re.compile(rb"[-+0-9.eE infa]*")
+"""Without a group, because a repeated group takes 116 bytes of memory for each character."""
+BARE_POINT = re.compile(rb"(?<![0-9])\.")
+"""LightGBM ends the process at ``.5``, which Python reads."""
+LARGE_EXPONENT = re.compile(rb"[eE][-+]?[0-9]*[2-9][0-9][0-9]|[eE][-+]?[0-9]{4}|[^ ]{40}")
+"""LightGBM ends the process at a number of a linear model that is above or below all of float64."""
+PARAMETER = re.compile(rb"\[[a-z_0-9]+: .*\]")
+LONGEST_OBJECTIVE = 1_000
+WORD = re.compile("[^ ]+")
+OBJECTIVE = re.compile(r"[a-z_0-9]+(?: [a-z_]+(?::[-+0-9.eE]+)?)*")
 CATEGORICAL, DEFAULT_LEFT, MISSING_SHIFT = 1, 2, 2
 """Bits of ``decision_type``: the kind of split, the way of missing values, then what counts as missing."""
 MISSING_ZERO, MISSING_NAN = 1, 2
 """What counts as missing; 0 for nothing."""
 OF_SPLITS = ("split_gain", "internal_value", "internal_weight", "internal_count")
 OF_LEAVES = ("leaf_weight", "leaf_count")
+"""Numbers that say nothing about predictions."""
 
 
 class ModelTextError(ValueError):
@@ -68,6 +84,8 @@ def read_forest(text: str) -> Forest:
     Raises:
         ModelTextError: a number is missing, malformed or out of range, or the nodes of a tree do not form a tree.
     """
+    if len(text) > MOST_BYTES:
+        raise ModelTextError(f"the text has more than {MOST_BYTES >> 20} MB")
     data = text.encode(errors="replace")
     if b"\0" in data or b"\r" in data:
         raise ModelTextError("the text holds a control character")
@@ -76,47 +94,85 @@ def read_forest(text: str) -> Forest:
     head, found, _ = data.partition(b"\nTree=")
     if not found:
         raise ModelTextError("the text holds no tree")
+    if head.count(b"\n") > MOST_LINES_OF_HEADER:
+        raise ModelTextError(f"the header has more than {MOST_LINES_OF_HEADER} lines")
     header = _fields(head.split(b"\n")[1:], "the header")
     features = _whole(header, "max_feature_idx", 0, MOST_LEAVES) + 1
     for key in ("feature_names", "feature_infos"):
-        if (count := len(header.get(key, "").split())) != features:
+        if (count := _count_words(header.get(key, ""))) != features:
             raise ModelTextError(f"the header holds {count:,} {key} for {features:,} features")
-    a_turn = _whole(header, "num_tree_per_iteration", 1, MOST_CLASSES)
-    _whole(header, "num_class", 1, MOST_CLASSES)
-    trees, leaves = [], 0
-    for number, fields in _blocks(data, len(head) + 1, header):
-        leaves += _whole(fields, "num_leaves", 1, MOST_LEAVES_OF_TREE, f"tree {number}")
+    a_turn = _check_classes(header)
+    trees, leaves, end = [], 0, len(head) + 1
+    for number, fields, after in _blocks(data, end, header):
+        leaves, end = leaves + _whole(fields, "num_leaves", 1, MOST_LEAVES_OF_TREE, f"tree {number}"), after
         if leaves > MOST_LEAVES:
             raise ModelTextError(f"the trees have more than {MOST_LEAVES:,} leaves")
         trees.append(_TreeReader(number, fields, features).read())
     if len(trees) % a_turn:
         raise ModelTextError(f"there are {len(trees):,} trees, {a_turn:,} in each iteration")
+    _check_rest(data, end, features)
     return Forest(header=header, features=features, trees=trees)
 
 
-def _blocks(data: bytes, start: int, header: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields the number and the fields of each tree, cut as LightGBM cuts them: by the sizes in the header."""
-    sizes = header.get("tree_sizes", "").split()
-    for number, size in enumerate(sizes):
+def _count_words(value: str) -> int:
+    """Returns the number of words between spaces; LightGBM takes all other characters as part of a word."""
+    return sum(1 for _ in WORD.finditer(value))
+
+
+def _check_classes(header: Mapping[str, str]) -> int:
+    """Returns the number of trees in each iteration, after a check that all numbers of classes are the same."""
+    a_turn = _whole(header, "num_tree_per_iteration", 1, MOST_CLASSES)
+    if (classes := _whole(header, "num_class", 1, MOST_CLASSES)) != a_turn:
+        raise ModelTextError(f"num_class of the header is {classes:,}, num_tree_per_iteration {a_turn:,}")
+    objective = header.get("objective", "")
+    if "objective" in header and (len(objective) > LONGEST_OBJECTIVE or not OBJECTIVE.fullmatch(objective)):
+        raise ModelTextError(f"the objective of the header is malformed: {objective[:40] or 'empty'}")
+    name, *options = objective.split(" ")
+    stated = [option for option in options if option.startswith("num_class")]
+    if stated != [f"num_class:{classes}"] and (stated or name.startswith("multiclass")):
+        raise ModelTextError(f"the objective of the header is {objective[:40]}, but num_class is {classes:,}")
+    return a_turn
+
+
+def _check_rest(data: bytes, start: int, features: int) -> None:
+    """Checks what follows the trees: LightGBM ends the process at a line among the parameters that is not one."""
+    if data.count(b"\n", start) > features + MOST_LINES_AFTER_TREES:
+        raise ModelTextError("the text has too many lines after the trees")
+    is_parameter = False
+    for line in data[start:].split(b"\n"):
+        if line in (b"parameters:", b"end of parameters"):
+            is_parameter = line == b"parameters:"
+        elif line == b"parser:" or (is_parameter and line and not PARAMETER.fullmatch(line)):
+            raise ModelTextError(f"the text holds a line after the trees that is not a parameter: {line[:40].decode(errors='replace')}")
+
+
+def _blocks(data: bytes, start: int, header: Mapping[str, str]) -> Iterator[tuple[int, dict[str, str], int]]:
+    """Yields the number, the fields and the end of each tree, cut as LightGBM cuts them: by the sizes in the header."""
+    count = _count_words(header.get("tree_sizes", ""))
+    if count > MOST_TREES:
+        raise ModelTextError(f"the header names {count:,} trees, more than {MOST_TREES:,}")
+    for number, size in enumerate(WORD.findall(header.get("tree_sizes", ""))):
         end = start + (int(size) if size.isascii() and size.isdigit() and len(size) < 12 else len(data))
-        first, *lines = data[start:end].split(b"\n")
-        if end >= len(data) or first != f"Tree={number}".encode() or lines[-2:] != [b"", b""]:
+        if end >= len(data) or not data.startswith(f"Tree={number}\n".encode(), start) or not data.endswith(b"\n\n", start, end):
             raise ModelTextError(f"tree {number} does not stand where tree_sizes says")
-        fields = [line for line in lines if line]
-        if lines[: len(fields)] != fields or len(fields) > MOST_LINES_OF_TREE:
+        block = data[start:end].rstrip(b"\n")
+        if block.count(b"\n") > MOST_LINES_OF_TREE or b"\n\n" in block:
             raise ModelTextError(f"tree {number} has an empty line inside, or more than {MOST_LINES_OF_TREE} lines")
-        yield number, _fields(fields, f"tree {number}", only_pairs=True)
+        yield number, _fields(block.split(b"\n")[1:], f"tree {number}", only_pairs=True), end
         start = end
     if not data.startswith(b"end of trees\n", start):
-        raise ModelTextError(f"the trees do not end after the {len(sizes):,} of tree_sizes")
+        raise ModelTextError(f"the trees do not end after the {count:,} of tree_sizes")
 
 
 def _fields(lines: list[bytes], where: str, *, only_pairs: bool = False) -> dict[str, str]:
+    """Returns key -> value. LightGBM cuts a line of the header at every ``=`` and drops empty parts, so ``=key=value`` would set ``key``."""
     fields: dict[str, str] = {}
     for line in filter(None, lines):
-        key, equals, value = line.decode().partition("=")
-        if key in fields or (only_pairs and not equals):
-            raise ModelTextError(f"{where} holds a line that is not a field, or holds it twice: {key[:40]}")
+        key, equals, value = line.decode(errors="replace").partition("=")
+        if not key or key in fields or (only_pairs and not equals):
+            raise ModelTextError(f"{where} holds a line that is not a field, or holds it twice: {(key or value)[:40]}")
+        if "=" in value and key != "feature_names":
+            raise ModelTextError(f"{where} holds the field {key[:40]} with more than one =")
         fields[key] = value
     return fields
 
@@ -138,7 +194,9 @@ class _TreeReader:
     def read(self) -> Tree:
         splits, is_linear = self.leaves - 1, self._is_linear()
         if splits or is_linear:  # LightGBM reads no more of a single leaf
-            self._check_counts(splits)
+            self._check_others(splits)
+        if "shrinkage" in self.fields:
+            self._numbers("shrinkage", 1, of=np.float64)
         tree = Tree(
             feature=self._numbers("split_feature", splits, least=0, most=self.features - 1),
             threshold=self._numbers("threshold", splits, of=np.float64),
@@ -157,11 +215,11 @@ class _TreeReader:
             raise ModelTextError(f"{self.where} splits by a set of categories that is not there")
         return tree
 
-    def _check_counts(self, splits: int) -> None:
-        """Checks the numbers that say nothing about predictions, because LightGBM ends the process when some are missing."""
+    def _check_others(self, splits: int) -> None:
+        """Checks the numbers that say nothing about predictions, because LightGBM ends the process when some are missing or malformed."""
         for key, count in [*((key, splits) for key in OF_SPLITS), *((key, self.leaves) for key in OF_LEAVES)]:
-            if key in self.fields and len(self.fields[key].split()) != count:
-                raise ModelTextError(f"{self.where} has {len(self.fields[key].split()):,} numbers as {key}, not {count:,}")
+            if key in self.fields:
+                self._numbers(key, count, of=np.float64, finite=False)
 
     def _sets(self) -> list[bytes]:
         count = _whole(self.fields, "num_cat", 0, self.leaves, self.where)
@@ -178,20 +236,29 @@ class _TreeReader:
         if is_linear == "0":
             return False
         counts = self._numbers("num_features", self.leaves, least=0, most=self.features)
+        for key in ("leaf_const", "leaf_coeff"):
+            if LARGE_EXPONENT.search(self.fields.get(key, "").encode()):
+                raise ModelTextError(f"{self.where} has a {key} that is too large or too small")
         self._numbers("leaf_const", self.leaves, of=np.float64)
         self._numbers("leaf_features", int(counts.sum()), least=0, most=self.features - 1)
         self._numbers("leaf_coeff", int(counts.sum()), of=np.float64)
         return True
 
-    def _numbers(self, key: str, count: int, *, of: type = np.int64, least: int = 0, most: int = 0) -> np.ndarray:
+    def _numbers(self, key: str, count: int, *, of: type = np.int64, least: int = 0, most: int = 0, finite: bool = True) -> np.ndarray:
+        """Returns the numbers of a field, each from ``least`` to ``most`` if they are whole; if not ``finite``, they may be NaN."""
         text = self.fields.get(key, "").encode()
-        if len(text.split()) != count:
-            raise ModelTextError(f"{self.where} has {len(text.split()):,} numbers as {key}, not {count:,}")
+        if not NUMBERS.fullmatch(text) or BARE_POINT.search(text):
+            raise ModelTextError(f"{self.where} has a {key} that is not a number")
+        if (spaces := text.count(b" ")) > 2 * (count + self.leaves):  # leaves without a linear model leave two
+            raise ModelTextError(f"{self.where} has {spaces + 1:,} numbers as {key}, not {count:,}")
+        words = text.split()
+        if len(words) != count:
+            raise ModelTextError(f"{self.where} has {len(words):,} numbers as {key}, not {count:,}")
         try:
-            found: np.ndarray = np.array([*map(float if of is np.float64 else int, text.split())], dtype=of)
-        except (ValueError, OverflowError):
-            found = np.full(1, np.nan)
-        if not NUMBERS.fullmatch(text) or np.isnan(found).any():
+            found: np.ndarray = np.array([*map(float if of is np.float64 else int, words)], dtype=of)
+        except (ValueError, OverflowError) as error:
+            raise ModelTextError(f"{self.where} has a {key} that is not a number") from error
+        if finite and np.isnan(found).any():
             raise ModelTextError(f"{self.where} has a {key} that is not a number")
         if of is np.int64 and count and not (least <= found.min() and found.max() <= most):
             wrong = found[(found < least) | (found > most)][0]

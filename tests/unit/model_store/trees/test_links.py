@@ -57,6 +57,7 @@ def test_a_link_gives_lightgbms_digits_for_half_a_million_raw_scores(objective: 
     raw = np.concatenate([random.normal(-3, 1, 300_000), random.uniform(-750, 750, 200_000), ends, -ends])
     link = find_link(objective)
     assert link is not None
+    assert link(raw).flags.writeable
     assert same_bits(link(raw), booster.predict(raw[:, None], num_threads=1))
 
 
