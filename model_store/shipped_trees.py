@@ -5,18 +5,20 @@ there would end the use of every release that was trained before. Another defini
 LightGBM is imported only for models with trees.
 """
 
-import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 
 from shared.catalog.manifests import TreeEvaluation, TreeEvaluator
 
+log = structlog.get_logger()
+
 SCHEMA, BOOSTER = "schema.json", "booster"
-MOST_BYTES = 512 << 20
+MOST_BYTES = 96 << 20
 """Maximum size of the description in a model file, which holds the model text."""
 
 
@@ -24,46 +26,49 @@ class RefusedTreesError(ValueError):
     """Raised when LightGBM must not read the trees in a model file, because they could end the process; the message says why."""
 
 
-def check_trees(file: Path) -> None:
-    """Checks the model text in a model file; does nothing for a file of another form, or one that the definition itself refuses.
+def check_trees(file: Path, trusted: Sequence[str]) -> None:
+    """Checks the model text in a model file; does nothing for a file of another form.
+
+    ``trusted`` are the types that the definition trusts, so this loads what the definition will load.
 
     Raises:
-        RefusedTreesError: the text is not a model, or too large.
+        RefusedTreesError: the text is not a model, or too large, or the file is damaged.
     """
-    text = _model_text(file) if _has_booster(file) else None
-    if text is None:
+    if not _may_hold_booster(file):
         return
+    from skops.io import load  # noqa: PLC0415 - as above
+    from skops.io.exceptions import UntrustedTypesFoundException  # noqa: PLC0415 - as above
+
     from model_store.trees.text import ModelTextError, read_forest  # noqa: PLC0415 - as above
 
+    try:
+        held = load(file, trusted=list(trusted))
+    except MemoryError:
+        raise
+    except UntrustedTypesFoundException:  # the definition refuses it, too
+        return
+    except Exception as error:
+        raise RefusedTreesError(f"the file is damaged: {type(error).__name__}: {error}") from error
+    text = held.get(BOOSTER) if isinstance(held, dict) else None
+    if not isinstance(text, str):
+        return
     try:
         read_forest(text)
     except ModelTextError as error:
         raise RefusedTreesError(str(error)) from error
 
 
-def _has_booster(file: Path) -> bool:
+def _may_hold_booster(file: Path) -> bool:
+    """Returns False if no value in a model file can have the name; an escaped letter may be part of it."""
     try:
         with zipfile.ZipFile(file) as held:
-            if held.getinfo(SCHEMA).file_size > MOST_BYTES:
-                raise RefusedTreesError(f"its {SCHEMA} has more than {MOST_BYTES >> 20} MB")
-            found = json.loads(held.read(SCHEMA))["content"]
-    except RefusedTreesError:
-        raise
+            size = held.getinfo(SCHEMA).file_size
+            found = held.read(SCHEMA) if size <= MOST_BYTES else b""
     except Exception:  # noqa: BLE001 - it is not such a file, or a damaged one
         return False
-    return isinstance(found, dict) and BOOSTER in found
-
-
-def _model_text(file: Path) -> str | None:
-    """Returns the model text as the definition will find it, in a file that may say it in many ways."""
-    from skops.io import load  # noqa: PLC0415 - as above
-
-    try:
-        held = load(file)
-    except Exception:  # noqa: BLE001 - the definition refuses it, too
-        return None
-    text = held.get(BOOSTER) if isinstance(held, dict) else None
-    return text if isinstance(text, str) else None
+    if size > MOST_BYTES:
+        raise RefusedTreesError(f"its {SCHEMA} has more than {MOST_BYTES >> 20} MB")
+    return BOOSTER.encode() in found or b"\\u" in found or not found.isascii() or b"\0" in found
 
 
 def speed_up_trees(model: Any, chosen: TreeEvaluation | None = None) -> None:  # noqa: ANN401 - a definition's own class
@@ -75,6 +80,8 @@ def speed_up_trees(model: Any, chosen: TreeEvaluation | None = None) -> None:  #
         from model_store.trees import Trees  # noqa: PLC0415 - as above
 
         model._booster = Trees(model._booster)
+        if chosen is not None and model._booster.reason:
+            log.warning("trees evaluated by LightGBM on this host", reason=model._booster.reason)
 
 
 def choose_evaluation(model: Any, predict: Callable[[], np.ndarray], rows: str) -> TreeEvaluation | None:  # noqa: ANN401

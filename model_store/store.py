@@ -190,7 +190,7 @@ def load_model(definition: Definition, file: Path, manifest: ReleaseManifest) ->
         ModelError: LightGBM must not read its trees.
     """
     try:
-        check_trees(file)
+        check_trees(file, getattr(definition.model_class, "TRUSTED", ()))
     except RefusedTreesError as error:
         raise ModelError(
             f"the trees in {manifest.model_file} of {manifest.release} are refused: {error}",
@@ -200,6 +200,7 @@ def load_model(definition: Definition, file: Path, manifest: ReleaseManifest) ->
         with calling(definition.name, definition.folder, "load"):
             model = definition.model_class()
             model.load(str(file))  # a str, as in the older service
+            speed_up_trees(model, manifest.trees)
     except DefinitionError as error:
         raise DefinitionError(
             f"the definition {definition.name} cannot load {manifest.release}",
@@ -207,7 +208,6 @@ def load_model(definition: Definition, file: Path, manifest: ReleaseManifest) ->
             step="load",
             next_step=error.next_step if isinstance(error.__cause__, MemoryError) else how_to_retrain(manifest.release, manifest.tables),
         ) from error
-    speed_up_trees(model, manifest.trees)
     return model
 
 

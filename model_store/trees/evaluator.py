@@ -4,18 +4,16 @@ import numpy as np
 
 from model_store.trees.groups import make_groups
 from model_store.trees.links import Link, find_link
-from model_store.trees.splits import collect_splits
+from model_store.trees.splits import UnsupportedTreesError, collect_splits
 from model_store.trees.text import Forest
 
 VERSIONS = ("v3", "v4")
 ROWS_AT_ONCE = 16_384
 MOST_LEAVES_OF_TREE = 256
+MOST_FEATURES = 10_000
+"""The probes of more features take more than 41 MB."""
 MOST_SPLITS, MOST_BITS_BYTES = 32_768, 32 << 20
 """More distinct splits have bits of more than 32 MB for 4,096 rows; finding them takes longer than LightGBM's evaluation."""
-
-
-class UnsupportedTreesError(Exception):
-    """Raised when LightGBM itself must evaluate a forest; the message says why."""
 
 
 class Evaluator:
@@ -29,10 +27,8 @@ class Evaluator:
         """
         _check(forest)
         self._link = _link_of(forest)
-        self._splits, left_bits = collect_splits(forest.trees)
+        self._splits, left_bits = collect_splits(forest.trees, MOST_SPLITS)
         count = len(self._splits.splits)
-        if count > MOST_SPLITS:
-            raise UnsupportedTreesError(f"the trees have {count:,} distinct splits, more than {MOST_SPLITS:,}")
         self._groups = make_groups(forest.trees, left_bits, count)
         self._rows_at_once = min(ROWS_AT_ONCE, MOST_BITS_BYTES // count * 4 // 64 * 64)
 
@@ -54,6 +50,8 @@ def _check(forest: Forest) -> None:
         raise UnsupportedTreesError("there is more than one class")
     if "average_output" in forest.header:
         raise UnsupportedTreesError("a random forest averages its trees")
+    if forest.features > MOST_FEATURES:
+        raise UnsupportedTreesError(f"there are {forest.features:,} features, more than {MOST_FEATURES:,}")
     if any(tree.is_linear for tree in forest.trees):
         raise UnsupportedTreesError("the leaves hold linear models")
     if (most := max(len(tree.values) for tree in forest.trees)) > MOST_LEAVES_OF_TREE:

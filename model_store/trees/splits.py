@@ -24,6 +24,10 @@ ROWS_TRANSPOSED = 256
 """Rows whose columns are gathered at once: they fit into the cache of a core, which makes this 2 times as fast as a whole block."""
 
 
+class UnsupportedTreesError(Exception):
+    """Raised when LightGBM itself must evaluate a forest; the message says why."""
+
+
 class Kind(IntEnum):
     """A comparison of a value with a threshold."""
 
@@ -109,13 +113,20 @@ def _round_down(thresholds: list[float], dtype: np.dtype) -> np.ndarray:
     return np.where(rounded > exact, np.nextafter(rounded, dtype.type(-np.inf)), rounded)
 
 
-def collect_splits(trees: Sequence[Tree]) -> tuple[Splits, list[np.ndarray]]:
+def collect_splits(trees: Sequence[Tree], most: int) -> tuple[Splits, list[np.ndarray]]:
     """Returns the distinct splits of trees, and for each tree which row of the bits says which rows go left at its splits.
 
     The rows that go right stand ``len(splits)`` further, in a circle.
+
+    Raises:
+        UnsupportedTreesError: there are more than ``most``.
     """
     known: dict[Split, int] = {}
-    numbered = [np.array([known.setdefault(split, len(known)) for split in _splits_of(tree)], dtype=np.intp) for tree in trees]
+    numbered = []
+    for tree in trees:
+        numbered.append(np.array([known.setdefault(split, len(known)) for split in _splits_of(tree)], dtype=np.intp))
+        if len(known) > most:
+            raise UnsupportedTreesError(f"the trees have more than {most:,} distinct splits")
     splits = list(known)
     columns, places = np.unique([split.feature for split in splits], return_inverse=True)
     shift = np.array([len(splits) if split.kind in GOES_RIGHT else 0 for split in splits], dtype=np.intp)

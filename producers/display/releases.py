@@ -16,6 +16,8 @@ from shared.catalog.paths import release_folder
 from shared.catalog.table_audits import doubts
 
 CANDIDATES_SHOWN = 12
+WITH_TREES = ("v2", "v3")
+"""Definitions whose releases of earlier versions do not say how their trees are evaluated."""
 
 
 def print_releases(console: Console, releases: Sequence[ShownRelease], *, grouped: bool = False) -> None:
@@ -71,7 +73,7 @@ def print_release(console: Console, release: ShownRelease) -> None:
         "columns": f"{len(manifest.columns)}: {', '.join(_runs([column.name for column in manifest.columns]))}",
         **({"keys": ", ".join(manifest.keys)} if manifest.keys != KEYS else {}),
         **({"intervals": "yes, with --interval"} if manifest.interval else {}),
-        **({"trees": manifest.trees.in_words} if manifest.trees else {}),
+        **({"trees": trees} if (trees := _trees_in_words(manifest)) else {}),
         "files": ", ".join(f"{name} ({human_size(file.size)})" for name, file in manifest.files.items()),
     } | origin(manifest)
     facts |= doubts(manifest)
@@ -83,6 +85,12 @@ def print_release(console: Console, release: ShownRelease) -> None:
         print_metrics(console, manifest, judged)
     if manifest.search:
         print_search(console, manifest.search)
+
+
+def _trees_in_words(manifest: ReleaseManifest) -> str:
+    if manifest.trees:
+        return manifest.trees.in_words
+    return "how they are evaluated is decided when the release is loaded" if manifest.definition in WITH_TREES else ""
 
 
 def _runs(names: Sequence[str]) -> list[str]:

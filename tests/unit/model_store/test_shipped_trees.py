@@ -1,8 +1,11 @@
 """Releases of v2 and v3 are evaluated fast, also those of an earlier version; a model text that could end the process is refused."""
 
+import collections
+import dataclasses
 import io
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
+import structlog
 from rich.console import Console
 from skops.io import dump, load
 
@@ -109,6 +113,70 @@ def test_trees_that_differ_at_their_thresholds_are_evaluated_by_lightgbm(manifes
     monkeypatch.setattr(Evaluator, "predict", lambda self, values: np.zeros(len(values)))
     trees = load_copy(files, manifest, None).model._booster
     assert (trees.way, trees.reason) == (Way.LIGHTGBM, "its rates differ from those of LightGBM")
+
+
+def test_models_show_says_that_an_earlier_release_decides_when_it_is_loaded(bucket, manifest):
+    text, release = io.StringIO(), find_release(bucket, manifest.release)
+    earlier = dataclasses.replace(release, manifest=manifest.model_copy(update={"trees": None}))
+    print_release(Console(file=text, width=200), earlier)
+    assert "how they are evaluated is decided when the release is loaded" in text.getvalue()
+
+
+def test_a_host_on_which_the_probes_differ_logs_one_warning(manifest, files, monkeypatch):
+    monkeypatch.setattr(Evaluator, "predict", lambda self, values: np.zeros(len(values)))
+    with structlog.testing.capture_logs() as logs:
+        load_copy(files, manifest, None)
+    assert [(line["log_level"], line["reason"]) for line in logs] == [("warning", "its rates differ from those of LightGBM")]
+
+
+def test_a_failure_to_speed_up_the_trees_names_the_release(manifest, files, monkeypatch):
+    def fail(self, booster: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Trees, "__init__", fail)
+    with pytest.raises(ModelError, match=f"the definition v2 cannot load {manifest.release}"):
+        load_copy(files, manifest, None)
+
+
+def as_defaultdict(held: dict[str, object]) -> object:
+    return collections.defaultdict(list, held)
+
+
+def as_ordered(held: dict[str, object]) -> object:
+    return collections.OrderedDict(held)
+
+
+@pytest.mark.parametrize("form", [dict, as_defaultdict, as_ordered])
+@pytest.mark.parametrize("escaped", [False, True])
+def test_a_hostile_text_is_refused_in_every_form_of_the_file(manifest, files, form: Callable[[dict[str, object]], object], escaped: bool):
+    file = files / manifest.model_file
+    held = load(file)
+    held["booster"] = changed_children(held["booster"])
+    dump(form(held), file)
+    if escaped:
+        with zipfile.ZipFile(file) as packed:
+            entries = {name: packed.read(name) for name in packed.namelist()}
+        entries["schema.json"] = entries["schema.json"].replace(b'"booster"', b'"\\u0062ooster"')
+        with zipfile.ZipFile(file, "w") as packed:
+            for name, content in entries.items():
+                packed.writestr(name, content)
+    with pytest.raises(ModelError, match="are refused: tree 0 has a split that is not the child of exactly one split"):
+        load_copy(files, manifest, None)
+
+
+def test_a_dict_as_one_json_value_is_checked(manifest, files):
+    file = files / manifest.model_file
+    held = load(file)
+    held["booster"] = changed_children(held["booster"])
+    dump("text", file)
+    with zipfile.ZipFile(file) as packed:
+        schema = json.loads(packed.read("schema.json"))
+    assert schema["__loader__"] == "JsonNode"
+    schema["content"] = json.dumps(held)
+    with zipfile.ZipFile(file, "w") as packed:
+        packed.writestr("schema.json", json.dumps(schema))
+    with pytest.raises(ModelError, match="are refused: tree 0 has a split that is not the child of exactly one split"):
+        load_copy(files, manifest, None)
 
 
 def changed_children(text: str) -> str:
