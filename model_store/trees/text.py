@@ -165,7 +165,10 @@ def _blocks(data: bytes, start: int, header: Mapping[str, str]) -> Iterator[tupl
 
 
 def _fields(lines: list[bytes], where: str, *, only_pairs: bool = False) -> dict[str, str]:
-    """Returns key -> value. LightGBM cuts a line of the header at every ``=`` and drops empty parts, so ``=key=value`` would set ``key``."""
+    """Returns key -> value.
+
+    LightGBM cuts a line of the header at every ``=`` and drops empty parts, so ``=key=value`` would set ``key``.
+    """
     fields: dict[str, str] = {}
     for line in filter(None, lines):
         key, equals, value = line.decode(errors="replace").partition("=")
