@@ -102,6 +102,12 @@ class Stored:
 
 
 @pytest.fixture(autouse=True)
+def _folder_of_its_own(tmp_path, monkeypatch):
+    """The path of the cache is relative, and must not lie in the checkout."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     """What is written where it should not be is written here."""
     monkeypatch.chdir(tmp_path)
