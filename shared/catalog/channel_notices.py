@@ -13,7 +13,7 @@ RECENT = timedelta(days=1)
 
 def announce_change(bucket: Bucket, channel: str, change: ChannelChange) -> None:
     """Announces a change that a person made, once."""
-    if change.how not in ("rolled back", "unpinned"):
+    if change.is_publication:
         return
     facts = {"channel": channel, "from": change.was or "nothing", "to": change.job_id, "by": change.by, "reason": change.reason}
     is_pin = change.how == "rolled back"

@@ -65,6 +65,11 @@ class ChannelChange(Record):
     reason: Annotated[str, Field(max_length=500)] = ""
 
     @property
+    def is_publication(self) -> bool:
+        """True if the finish step of a job made it; False for a rollback and for the end of a pin."""
+        return self.how not in ("rolled back", "unpinned")
+
+    @property
     def age(self) -> str:
         """Sorts results by the request for their table: the job that first scored it."""
         return self.origin or self.job_id

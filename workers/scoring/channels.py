@@ -219,7 +219,7 @@ def _was_shown(folder: JobFolder, channel: str, compared_with: int) -> bool:
     for change in channel_changes(folder.bucket, channel):
         if change.number <= compared_with:
             return False
-        if change.job_id == folder.job_id and change.how not in ("rolled back", "unpinned"):
+        if change.job_id == folder.job_id and change.is_publication:
             return True
     return False
 
