@@ -13,6 +13,7 @@ from tests.acceptance.faults.faults import (
     DISK_FAULTS,
     FROZEN_PLACES,
     KILLS,
+    LAST_PLACES,
     NETWORK_FAULTS,
     SERVER_FAULTS,
     STORE_FAULTS,
@@ -53,14 +54,7 @@ PLACES_OF_PUBLICATION = [
     "finish, after the outcome",
     "held, between verdict and manifest",
     "finish, between predictions and manifest",
-    "channel, before its change",
-    "channel, after its change",
-    "channel, after its predictions",
-    "channel, after its manifest",
-    "finish, before it is marked as published",
-    "finish, after it is marked as published",
-    "notify, before the webhook",
-    "notify, after its mark",
+    *LAST_PLACES,
 ]
 """Where a process is killed while it publishes what a person approved."""
 PLACES_OF_CHANNEL = [place for place in PLACES_OF_PUBLICATION if place.startswith("channel, ")]

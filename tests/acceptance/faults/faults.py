@@ -426,6 +426,17 @@ def chaos(traps: Iterable[str], *kinds: dict[str, Fault], jobs: int = 1) -> Faul
     return Fault(side="all", before=lambda stage, chance: stage.arm(*chance.choice(places)), deed=deed, jobs=jobs)
 
 
+LAST_PLACES = [
+    "channel, before its change",
+    "channel, after its change",
+    "channel, after its predictions",
+    "channel, after its manifest",
+    "finish, before it is marked as published",
+    "finish, after it is marked as published",
+    "notify, before the webhook",
+    "notify, after its mark",
+]
+"""The last of the points below: from the change of the channel on."""
 TRAP_PLACES = [
     "plan, half a slice written",
     "plan, before its file",
@@ -441,14 +452,7 @@ TRAP_PLACES = [
     "finish, between predictions and manifest",
     "guard, before its verdict",
     "guard, after its verdict",
-    "channel, before its change",
-    "channel, after its change",
-    "channel, after its predictions",
-    "channel, after its manifest",
-    "finish, before it is marked as published",
-    "finish, after it is marked as published",
-    "notify, before the webhook",
-    "notify, after its mark",
+    *LAST_PLACES,
 ]
 """Not among them: a process killed between the webhook's answer and its mark tells people twice, which the documents say."""
 
