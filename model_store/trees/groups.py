@@ -2,7 +2,8 @@
 
 64 rows share a word. For each side of a split that matters there is a *reach mask*, the rows that come there; the masks give the bits of
 the codes of the leaves (``codes``), the bits give a byte per row and tree, and the byte finds the value. This is the bit-sliced form of
-QuickScorer (Lucchese et al., SIGIR 2015). numpy takes 0.4 us for a call and 0.08 us for the mask of 16,384 rows, hence the groups.
+QuickScorer (Lucchese et al., SIGIR 2015). numpy takes 0.4 us for a call and 0.08 us for the mask of 16,384 rows,
+so a group shares its calls.
 """
 
 from collections.abc import Iterator, Sequence
