@@ -58,8 +58,8 @@ PLACES_OF_PUBLICATION = [
 ]
 """Where a process is killed while it publishes what a person approved."""
 PLACES_OF_CHANNEL = [place for place in PLACES_OF_PUBLICATION if place.startswith("channel, ")]
-PLACES_OF_PINNED = [place for place in PLACES_OF_HELD if place.startswith(("finish, ", "held, ")) and "picture" not in place]
-"""Where a process is killed while it holds a result because of a pin: it draws nothing."""
+PLACES_OF_PINNED = [place for place in PLACES_OF_HELD if place.startswith(("finish, ", "held, "))]
+"""Where a process is killed while it holds a result because of a pin."""
 S3_PLACES_OF_HELD = ["finish, half the result written", "guard, before its verdict", "held, before its mark"]
 
 
