@@ -172,6 +172,10 @@ class Webhook:
         job = {"title": "job", "value": job_id}
         return [notice for notice in self.posted for attachment in notice["attachments"] if job in _without_length(attachment["fields"])]
 
+    def sent_about(self, job_id: str) -> list[dict[str, Any]]:
+        """The notices of one job, as soon as there is one: a job is done shortly before its notice is sent."""
+        return wait_until(lambda: self.about(job_id), what=f"the notice of {job_id}")
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()

@@ -74,4 +74,4 @@ def test_a_job_on_an_object_store_comes_to_the_text_of_a_local_folder(
     assert manifest["chunks"] == 8
     assert read.decode() == text_in_a_folder
     assert manifest["text_sha256"] == hashlib.sha256(text_in_a_folder.encode()).hexdigest()
-    assert len(place.webhook.about(outcome["job_id"])) == 1
+    assert len(place.webhook.sent_about(outcome["job_id"])) == 1

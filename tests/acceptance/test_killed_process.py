@@ -70,7 +70,7 @@ def check_end(place: Place, job_id: str, expected: bytes) -> None:
     assert (outcome["facts"]["scored"], outcome["facts"]["rejected"]) == ("20,000", "0")
     assert result_text(place, outcome) == expected
     wait_until(lambda: not (place.bucket / "jobs/_open" / job_id).exists(), what="the end of the job")
-    assert len(place.webhook.about(job_id)) == 1
+    assert len(place.webhook.sent_about(job_id)) == 1
 
 
 def test_every_process_of_the_worker_is_busy_with_a_job(trained: Place, table: Path, undisturbed: bytes) -> None:

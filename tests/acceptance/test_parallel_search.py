@@ -92,7 +92,7 @@ def test_a_grid_runs_on_both_processes_survives_a_killed_one_and_shows_its_progr
     assert search["chosen"]["learning_rate"] != 1e-6
     assert all(len(candidate["folds"]) == FOLDS for candidate in search["candidates"])
     wait_until(lambda: not (stack.bucket / "jobs/_open" / job_id).exists(), what="the end of the job")
-    assert len(stack.webhook.about(job_id)) == 1
+    assert len(stack.webhook.sent_about(job_id)) == 1
 
 
 KILLER = """

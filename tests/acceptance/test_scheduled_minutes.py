@@ -59,7 +59,7 @@ def test_two_beats_make_one_job_a_minute(place, minutes):
     moments = [int(job.rpartition("t")[2][2:]) for job in jobs]
     assert moments == [(moments[0] + number) % 60 for number in range(minutes)], "no minute is left out"
     assert len({job.partition("-minutely-")[2] for job in every}) == len(every), "no minute has two jobs"
-    assert [len(place.webhook.about(job)) for job in jobs] == [1] * minutes
+    assert [len(place.webhook.sent_about(job)) for job in jobs] == [1] * minutes
     assert {place.scoring_json("jobs", "show", job)["state"] for job in jobs} == {"done"}
     requests = [file.name for file in place.bucket.glob("jobs/_requests/score-schedule-*")]
     assert sorted(requests) == sorted({f"score-schedule-{job.partition('-score-')[2]}.1" for job in every})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import Place, wait_until
+from tests.conftest import Place
 from tests.integration.test_main_job import result_text
 
 ROWS = 300
@@ -206,7 +206,7 @@ def test_a_training_table_without_anything_to_learn_from_is_refused(trained: Pla
         next_step="Train on a table",
     )
     job_id = re.search(r"^Job (\S+)", said)[1]
-    [notice] = wait_until(lambda: trained.webhook.about(job_id), what="the notice of the failure")
+    [notice] = trained.webhook.sent_about(job_id)
     assert notice["text"] == "failed: train v1"
     assert "nothing to learn from" in str(notice)
 

@@ -152,7 +152,7 @@ def test_ctrl_c_ends_the_following_and_not_the_job(trained: Place, left: Termina
     wait_until((trained.bucket / "jobs" / left.job_id / "notified.json").exists, what="the notice")
     assert len(results_of(trained, left.job_id)) == 1
     assert [result["job_id"] for result in trained.scoring_json("results", "list")].count(left.job_id) == 1
-    assert len(trained.webhook.about(left.job_id)) == 1
+    assert len(trained.webhook.sent_about(left.job_id)) == 1
 
 
 def test_the_cursor_is_back_after_the_bar(left: Terminal) -> None:

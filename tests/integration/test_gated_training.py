@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from producers.sample.tables import write_tables
-from tests.conftest import Place, wait_until
+from tests.conftest import Place
 from tests.trainings import add_definition
 
 
 def notice_of(stack: Place, outcome: dict) -> str:
-    [notice] = wait_until(lambda: stack.webhook.about(outcome["job_id"]), what="the notice")
+    [notice] = stack.webhook.sent_about(outcome["job_id"])
     return json.dumps(notice)
 
 

@@ -157,7 +157,7 @@ def test_a_broken_table_is_held_and_the_channel_keeps_its_bytes(live: Channel, b
     assert any(check["outcome"] == "block" for check in verdict["checks"])
     held = {result["job_id"] for result in live.place.scoring_json("results", "held")}
     assert outcome["job_id"] in held
-    [notice] = live.place.webhook.about(outcome["job_id"])
+    [notice] = live.place.webhook.sent_about(outcome["job_id"])
     text = json.dumps(notice)
     assert f"scoring results approve {outcome['job_id']}" in text
     assert f"scoring results refuse {outcome['job_id']}" in text
@@ -174,7 +174,7 @@ def test_a_held_result_has_a_picture_that_the_notice_names_and_its_lost_rows_are
     page = (live.place.bucket / picture).read_text()
     assert f"scoring results approve {job_id}" in page
     assert f"({lost:,} rows)" in page
-    [notice] = live.place.webhook.about(job_id)
+    [notice] = live.place.webhook.sent_about(job_id)
     assert picture in json.dumps(notice)
     changed = tmp_path / "changed.csv"
     found = live.place.scoring_json("results", "diff", job_id, "--csv", changed)
@@ -374,7 +374,7 @@ def test_the_guard_can_be_switched_off_with_a_reason(trained: Place, frame: pd.D
     outcome = channel.score(frame.iloc[::4], "quarter", "--guard", "off", "--reason", "a new shop")
     manifest = json.loads((channel.folder / "manifest.json").read_text())
     assert (manifest["job_id"], manifest["guard_off"]) == (outcome["job_id"], "a new shop")
-    assert "a new shop" in json.dumps(trained.webhook.about(outcome["job_id"]))
+    assert "a new shop" in json.dumps(trained.webhook.sent_about(outcome["job_id"]))
 
 
 @pytest.mark.parametrize("name", ["../live", "a/b", "", "1st", "x" * 65])

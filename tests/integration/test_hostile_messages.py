@@ -304,7 +304,7 @@ def test_an_order_that_does_not_fit_its_job_leaves_the_job_alone(trained: Place,
     queue.drain()
     assert trained.scoring_json("jobs", "show", job_id)["state"] == "done"
     assert manifest.read_bytes() == before
-    assert len(trained.webhook.about(job_id)) == 1
+    assert len(trained.webhook.sent_about(job_id)) == 1
 
 
 def test_a_stray_order_does_not_end_a_running_job(trained: Place, queue: Queue, tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ def test_a_job_file_that_names_what_it_must_not_fails_its_job_with_a_sentence(tr
         assert said in outcome["reason"], case
         assert outcome["next_step"], case
         wait_until(lambda folder=folder: (folder / "notified.json").exists(), what=f"the notice of {case}")
-        assert len(trained.webhook.about(folder.name)) == 1, case
+        assert len(trained.webhook.sent_about(folder.name)) == 1, case
     assert not list((trained.bucket / "data/predict/output").rglob("hostile*"))
     for folder in folders.values():
         shutil.rmtree(folder)

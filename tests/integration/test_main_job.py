@@ -122,7 +122,7 @@ def test_too_many_rejects_fail_the_job_with_the_first_quoted(trained: Place, tmp
     assert re.search(r"none of the 100 rows .* line 2, column device: 'Watch' is not one of", failed.stderr)
     job_id = re.search(r"Job (\S+)", failed.stderr)[1]
     assert not list((trained.bucket / "data/predict/output").rglob(f"revisions/{job_id}"))
-    wait_until(lambda: trained.webhook.about(job_id), what="the notice of the failure")
+    trained.webhook.sent_about(job_id)
 
 
 def test_same_request_twice_is_one_job(trained: Place, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_each_job_brings_one_notice_with_the_facts(trained: Place, tmp_path: Pat
     table = tmp_path / "noticed.csv"
     pd.read_csv(trained.sample_table).head(50).to_csv(table, index=False)
     outcome = trained.scoring_json("score", table, "--model", "v1")
-    [notice] = wait_until(lambda: trained.webhook.about(outcome["job_id"]), what="the notice")
+    [notice] = trained.webhook.sent_about(outcome["job_id"])
     facts = {field["title"]: field["value"] for field in notice["attachments"][0]["fields"]}
     assert notice["text"].startswith("done: score ")
     assert facts["release"] == outcome["release"]
@@ -152,7 +152,7 @@ def test_each_job_brings_one_notice_with_the_facts(trained: Place, tmp_path: Pat
     assert notice["attachments"][0]["color"] == "#2eb67d"
     job = trained.bucket / "jobs" / outcome["job_id"]
     wait_until(lambda: (job / "notified.json").exists() and not (trained.bucket / "jobs/_open" / outcome["job_id"]).exists())
-    assert len(trained.webhook.about(outcome["job_id"])) == 1
+    assert len(trained.webhook.sent_about(outcome["job_id"])) == 1
 
 
 def test_newer_result_takes_the_place_and_the_older_is_kept(trained: Place, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_cancelled_job_publishes_nothing_and_resumes(trained: Place, tmp_path: P
     job_id = trained.scoring_json("score", table, "--model", "v2", "--chunk-rows", "100", "--no-wait")["job_id"]
     trained.scoring("jobs", "cancel", job_id)
     assert trained.scoring_json("jobs", "show", job_id)["state"] == "cancelled"
-    wait_until(lambda: trained.webhook.about(job_id), what="the notice of the cancelling")
+    trained.webhook.sent_about(job_id)
     assert not list((trained.bucket / "data/predict/output").rglob(f"revisions/{job_id}/manifest.json"))
     outcome = trained.scoring_json("jobs", "resume", job_id)
     assert outcome["facts"]["scored"] == "20,000"

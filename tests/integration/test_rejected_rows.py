@@ -73,7 +73,7 @@ def test_a_job_fails_early_keeps_its_parts_and_goes_on_once_its_rejects_are_acce
     assert "and not all have been looked at (allowed are 2.0%); the first: " in outcome["reason"]
     parts = len(list((folder / "parts").glob("*.json")))
     assert 4 <= parts < ROWS / 20, "it did not fail early"
-    [notice] = wait_until(lambda: trained.webhook.about(job_id), what="the notice")
+    [notice] = trained.webhook.sent_about(job_id)
     assert f"jobs resume {job_id} --accept-rejects" in json.dumps(notice)
     done = trained.scoring_json("jobs", "resume", job_id, "--accept-rejects")
     assert done["facts"]["rejected"] == "200, accepted by a person"

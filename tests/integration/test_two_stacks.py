@@ -49,7 +49,7 @@ def test_a_second_stack_leaves_the_jobs_of_the_first_alone_does_its_own_and_both
         assert place.scoring_json("jobs", "show", job_id, "--follow")["state"] == "done"
     assert (has_sent(trained, of_first), has_sent(trained, of_second)) == (True, False)
     assert (has_sent(second, of_first), has_sent(second, of_second)) == (False, True)
-    assert trained.webhook.about(of_first)
+    assert trained.webhook.sent_about(of_first)
     assert not trained.webhook.about(of_second)
     assert f"warning: the bucket belongs to another stack, {first_name}, seen" in second.log.read_text()
     assert "warning: the bucket belongs to another stack" not in trained.log.read_text()

@@ -59,9 +59,9 @@ def undisturbed(trained: Place, table: Path) -> bytes:
 
 def only_notice(place: Place, job_id: str) -> None:
     """The job was reported once, and nothing more will be."""
-    wait_until(lambda: place.webhook.about(job_id), what="the notice")
+    place.webhook.sent_about(job_id)
     wait_until(lambda: not (place.bucket / "jobs/_open" / job_id).exists(), what="the end of the job")
-    assert len(place.webhook.about(job_id)) == 1
+    assert len(place.webhook.sent_about(job_id)) == 1
 
 
 def test_without_redis_requests_are_kept_and_carried_out_by_themselves_once_redis_is_back(
