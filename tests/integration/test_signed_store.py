@@ -68,4 +68,12 @@ def test_a_job_with_a_release_that_was_changed_fails(keyed: Place, manifest: Pat
 def test_nobody_tells_the_key(keyed: Place) -> None:
     files = [path for path in keyed.root.rglob("*") if path.is_file()]
     assert keyed.log in files
-    assert [path for path in files if any(key.encode() in path.read_bytes() for key in (KEY, OLDER))] == []
+    assert [path for path in files if any(key in content_of(path) for key in (KEY.encode(), OLDER.encode()))] == []
+
+
+def content_of(path: Path) -> bytes:
+    """The content of a file; nothing if the stack has removed it meanwhile, as it does with the marks of open jobs."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
