@@ -7,6 +7,7 @@ from rich.console import Console
 from producers.display.consoles import cell, print_line
 from shared.catalog.manifests import ReleaseManifest
 from shared.records import FileDigest
+from shared.text.numbered import in_lines
 
 FILES_SHOWN = 3
 """The number of files shown for a table that is a folder."""
@@ -30,8 +31,9 @@ def digests(files: dict[str, FileDigest]) -> str:
 
 
 def print_facts(console: Console, facts: dict[str, str]) -> None:
-    """Prints names and values, one per line; in a file nothing is cut off or folded."""
+    """Prints names and values, one per line, and numbered sentences in a line each; in a file nothing is cut off or folded."""
     width = max(map(len, facts))
     for name, value in facts.items():
-        console.print(cell(f"{name:<{width}}  "), style="dim", end="")
-        print_line(console, value)
+        for number, line in enumerate(in_lines(value)):
+            console.print(cell(f"{'' if number else name:<{width}}  "), style="dim", end="")
+            print_line(console, line)

@@ -11,6 +11,7 @@ import click
 
 from shared.processes import limit_new_files
 from shared.settings import Settings, read_settings
+from shared.text.numbered import in_lines
 from shared.text.plain import plain
 
 # rich and the bucket are imported when they are used, so that --help is fast
@@ -77,9 +78,9 @@ def warn_of_forced(bucket: "Bucket", release: str) -> None:
 
 
 def say_error(message: str, next_step: str = "") -> None:
-    """Prints the error of a command and its next step. A closed standard error is ignored."""
+    """Prints the error of a command, its numbered reasons in a line each, and its next step. A closed standard error is ignored."""
     with contextlib.suppress(OSError, ValueError):
-        say(f"Error: {plain(message)}.", err=True, colour="red")
+        say("\n  ".join(in_lines(f"Error: {plain(message)}.")), err=True, colour="red")
         if next_step:
             say(next_step, err=True)
 

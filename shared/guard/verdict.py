@@ -10,6 +10,7 @@ from shared.guard.checks import CheckName, Unit, Weight
 from shared.guard.config import DEFAULTS, GuardConfig, GuardMode, OnNewRelease
 from shared.jobs.files import JobFile
 from shared.records import BucketPath, Frozen, JobId, Name, Record, ReleaseId, Sha256, Timestamp, decode_long
+from shared.text.numbered import numbered
 
 GUARD_RECORD = JobFile.GUARD.value
 """The file of the verdict, beside the manifest of the revision."""
@@ -182,7 +183,7 @@ class GuardVerdict(Record):
         difference = self.release_difference
         is_unexcused = difference is not None and difference.treatment == OnNewRelease.EXPECTED and not difference.is_excused
         release = {"new release": difference.sentence} if difference is not None and is_unexcused else {}
-        return {"guard": "; ".join(worst_in_words(self))} | release
+        return {"guard": numbered(worst_in_words(self))} | release
 
 
 def read_verdict(bucket: Bucket, folder: str) -> GuardVerdict | None:
@@ -196,11 +197,16 @@ def read_verdict(bucket: Bucket, folder: str) -> GuardVerdict | None:
 
 _SEVERITY = {CheckOutcome.BLOCK: 0, CheckOutcome.FAILED: 1, CheckOutcome.WARN: 2}
 """The outcomes that a notice quotes, the most severe first."""
+_HOLDING = {CheckOutcome.BLOCK, CheckOutcome.FAILED}
+"""The outcomes that hold a result: what only warns is not a reason for it."""
 
 
 def worst_checks(verdict: GuardVerdict, count: int = 3) -> list[CheckResult]:
-    """The worst results of different checks, the worst first: by outcome, then by value as a multiple of the limit."""
-    bad = [check for check in verdict.checks if check.outcome in _SEVERITY]
+    """The worst results of different checks, the worst first: by outcome, then by value as a multiple of the limit.
+
+    Of a held result these are only the checks that hold it, not those that warn.
+    """
+    bad = [check for check in verdict.checks if check.outcome in (_HOLDING if verdict.holds else _SEVERITY)]
     first_of_each: dict[CheckName, CheckResult] = {}
     for check in sorted(bad, key=lambda check: (_SEVERITY[check.outcome], -check.excess)):
         first_of_each.setdefault(check.check, check)

@@ -21,6 +21,7 @@ from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce, undelivered
 from shared.queue.client import connect_to_redis
 from shared.settings import Settings
+from shared.text.numbered import numbered
 from shared.text.plain import plain
 from tests.conftest import free_port, own_server, wait_until
 from tests.handmade import NOON, make_job
@@ -145,6 +146,8 @@ class Suite:
     refused: ClassVar[dict] = {}
     """More answers that are none."""
     content_type = "application/json"
+    has_lines = True
+    """Whether numbered sentences have a line each."""
 
     def read(self, request: Request) -> str:
         """What the receiver reads, escapes undone."""
@@ -175,6 +178,12 @@ class Suite:
         read = self.read(request)
         for part in ("done: score data/predict", "rows in", "40", "scored", "39", "Look at it"):
             assert part in read
+
+    def test_the_reasons_of_a_held_result_have_a_line_each_for_people(self, webhook, notifier):
+        reasons = ["half of the rows are gone; the limit is 10 %", "all rows have one rate"]
+        notifier.deliver(notice(facts={"reason": f"live keeps its result: {numbered(reasons)}"}))
+        lines = self.read(webhook.requests[0]).splitlines()
+        assert (lines[lines.index(f"(1) {reasons[0]}") + 1] == f"(2) {reasons[1]}") if self.has_lines else f"(2) {reasons[1]}" in lines[-1]
 
     def test_tells_good_from_bad(self, webhook, notifier):
         notifier.deliver(notice())
@@ -343,11 +352,17 @@ class TestTeams(Suite):
         assert len(large.text) <= 28_000
         assert "x" * 1900 in self.read(usual)
 
+    def test_a_message_of_many_numbered_sentences_is_not_larger_either(self, webhook, notifier):
+        sentences = numbered([""] * 300)
+        notifier.deliver(notice(facts={f"fact {number}": sentences for number in range(100)}))
+        assert len(webhook.requests[0].text) <= 28_000
+
 
 class TestJsonEvents(Suite):
     form = "json"
     accepted = (replies(200), replies(201, b"{}"), replies(202), replies(204))
     content_type = "application/cloudevents+json"
+    has_lines = False
 
     def read(self, request):
         data = request.body["data"]

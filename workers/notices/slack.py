@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from shared.jobs.messages import Notice
+from shared.text.numbered import in_lines
 from workers.notices.deadline_post import Post, send
 from workers.notices.text import LONGEST_TEXT, LONGEST_TITLE, shorten
 
@@ -36,9 +37,16 @@ class Slack:
 
 
 def payload(notice: Notice) -> dict[str, Any]:
-    """Returns the message for Slack; no text from a table or a name becomes a mention, a link or markup."""
+    """Returns the message for Slack; no text from a table or a name becomes a mention, a link or markup.
+
+    Numbered sentences have a line each.
+    """
     fields = [
-        {"title": escaped(name, LONGEST_TITLE), "value": escaped(value, LONGEST_TEXT), "short": len(value) < SHORT_LENGTH}
+        {
+            "title": escaped(name, LONGEST_TITLE),
+            "value": escaped("\n".join(in_lines(value)), LONGEST_TEXT),
+            "short": len(value) < SHORT_LENGTH,
+        }
         for name, value in notice.facts.items()
     ]
     title, footer = escaped(notice.title, LONGEST_TITLE), escaped(notice.next_step, LONGEST_TEXT)

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from shared.jobs.messages import Notice
+from shared.text.numbered import in_lines
 from workers.notices.deadline_post import Post, send
 from workers.notices.text import LONGEST_TEXT, LONGEST_TITLE, shorten
 
@@ -42,10 +43,7 @@ def payload(notice: Notice, longest: int = LONGEST_TEXT) -> dict[str, Any]:
     TextRun does not (https://adaptivecards.io/explorer/TextRun.html). A mention needs an entity in ``msteams``, and there is none.
     """
     title = _run(notice.title, min(longest, LONGEST_TITLE), weight="bolder", size="medium", color=GOOD if notice.good else BAD)
-    facts = [
-        _block(_run(f"{name}: ", min(longest, LONGEST_TITLE), weight="bolder"), _run(value, longest))
-        for name, value in itertools.islice(notice.facts.items(), MOST_FACTS)
-    ]
+    facts = [block for name, value in itertools.islice(notice.facts.items(), MOST_FACTS) for block in _fact(name, value, longest)]
     next_step = [_block(_run(notice.next_step, longest, isSubtle=True))] if notice.next_step else []
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
@@ -55,6 +53,13 @@ def payload(notice: Notice, longest: int = LONGEST_TEXT) -> dict[str, Any]:
         "body": [_block(title), *facts, *next_step],
     }
     return {"type": "message", "attachments": [{"contentType": CARD, "contentUrl": None, "content": card}]}
+
+
+def _fact(name: str, value: str, longest: int) -> list[dict[str, Any]]:
+    """Returns the blocks of a fact, one for each of its numbered sentences; together their text has at most ``longest`` characters."""
+    first, *others = in_lines(shorten(value, longest))
+    heading = _run(f"{name}: ", min(longest, LONGEST_TITLE), weight="bolder")
+    return [_block(heading, _run(first, longest)), *(_block(_run(line, longest)) for line in others)]
 
 
 def _block(*runs: dict[str, Any]) -> dict[str, Any]:

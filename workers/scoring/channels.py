@@ -22,6 +22,7 @@ from shared.jobs.files import JobFile, Subfolder
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import ScoreJob
 from shared.records import decode_long
+from shared.text.numbered import numbered
 from workers.guard.judged_results import judge_result
 from workers.guard.report.drawing import draw_report, remove_report
 from workers.scoring.claims import Claim, Standing, number_of, standing
@@ -64,6 +65,8 @@ def rule(
     reasons = [*_refusal(claim), *_pin(job.channel, now), *(worst_in_words(verdict) if verdict.holds else [])]
     facts = verdict.facts | _report(folder, manifest, verdict, reasons)
     if standing(claim, now) == Standing.OUTDATED:
+        if verdict.holds:
+            facts.pop("guard", None)  # the reasons say it
         return _held(job.channel, folder.job_id, reasons, facts, claim)
     return Ruling(facts=_approval(claim) | facts)
 
@@ -116,7 +119,7 @@ def _held(channel: str, job_id: str, reasons: list[str], facts: dict[str, str], 
     )
     return Ruling(
         is_held=True,
-        reason=f"{outdated}the channel {channel} keeps its result: {'; '.join(reasons)}",
+        reason=f"{outdated}the channel {channel} keeps its result: {numbered(reasons)}",
         next_step=how_to_decide(job_id, channel),
         facts=facts,
     )

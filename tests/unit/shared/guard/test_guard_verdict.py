@@ -28,7 +28,7 @@ def check(name, outcome, value=None, *, group="all", warn=0.1, block=0.2, **opti
     )
 
 
-def verdict(*checks):
+def verdict(*checks, outcome=Outcome.HOLD):
     return GuardVerdict(
         channel="live",
         mode=GuardMode.BLOCK,
@@ -39,24 +39,33 @@ def verdict(*checks):
         release=RELEASE,
         at=NOON,
         table_since=NOON,
-        outcome=Outcome.HOLD,
+        outcome=outcome,
         checks=list(checks),
     )
 
 
+CHECKS = (
+    check("rows", "ok", 0.01),
+    check("psi_cr", "warn", 0.19),
+    check("mean_cr", "block", 0.3, group="Computer"),
+    check("mean_cr", "block", 0.9, group="Tablet"),
+    check("p99_cr", "failed", reason="no luck"),
+    check("moved", "block", 0.4),
+    check("clipped", "skipped"),
+)
+
+
 def test_the_worst_checks_block_then_fail_then_warn_and_each_check_is_named_once():
-    found = verdict(
-        check("rows", "ok", 0.01),
-        check("psi_cr", "warn", 0.19),
-        check("mean_cr", "block", 0.3, group="Computer"),
-        check("mean_cr", "block", 0.9, group="Tablet"),
-        check("p99_cr", "failed", reason="no luck"),
-        check("moved", "block", 0.4),
-        check("clipped", "skipped"),
-    )
+    found = verdict(*CHECKS, outcome=Outcome.WARN)
     assert [(one.check, one.group) for one in worst_checks(found)] == [("mean_cr", "Tablet"), ("moved", "all"), ("p99_cr", "all")]
     assert worst_in_words(found) == ["mean_cr of Tablet is 0.9", "moved of all is 0.4", "p99_cr of all is None"]
-    assert len(worst_checks(found, 9)) == 4
+    assert [one.check for one in worst_checks(found, 9)] == ["mean_cr", "moved", "p99_cr", "psi_cr"]
+    assert found.facts["guard"] == "(1) mean_cr of Tablet is 0.9; (2) moved of all is 0.4; (3) p99_cr of all is None"
+
+
+def test_what_only_warns_is_no_reason_to_hold_a_result():
+    assert [one.check for one in worst_checks(verdict(*CHECKS), 9)] == ["mean_cr", "moved", "p99_cr"]
+    assert worst_in_words(verdict(check("psi_cr", "warn", 0.19), check("moved", "block", 0.4))) == ["moved of all is 0.4"]
 
 
 def test_a_limit_of_zero_is_exceeded_without_bound_and_the_difference_of_a_release_counts_too():

@@ -14,11 +14,12 @@ from shared.catalog.manifests import INDEX, PREDICTIONS, ResultManifest
 from shared.catalog.paths import MANIFEST
 from shared.errors import BucketError, HeldError, RequestError
 from shared.guard.config import GUARD
-from shared.guard.verdict import GuardVerdict
+from shared.guard.verdict import CheckOutcome, GuardVerdict, read_verdict
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.states import JobState
 from shared.records import decode_long
+from shared.text.numbered import in_lines, numbered
 from tests.handmade import NOON, die_after, make_job, plan, publish_handmade, row, run_job, score_chunks, text_at, write_table
 from workers.notices import delivery
 from workers.recovery.held_results import look_after_held
@@ -89,6 +90,25 @@ def test_a_held_result_has_a_revision_and_neither_a_place_nor_the_channel(bucket
     assert place is None or decode_long(ResultManifest, place).job_id != folder.job_id
     assert shown(bucket) == before
     assert held_jobs(bucket) == [folder.job_id]
+
+
+def test_the_reason_of_a_held_result_numbers_the_checks_that_hold_it_and_its_facts_do_not_repeat_it(bucket):
+    run_job(job_for(bucket, 1))
+    lines = [row(number) if number % 10 else row(number).replace(",0,", ",1,", 1) for number in range(ROWS // 2)]
+    path = write_table(bucket, [*lines, *lines[:250]], "data/predict/input/doubled/keywords.csv")
+    folder = make_job(bucket, minute=2, table=path, channel="live")
+    outcome = run_job(folder)
+    verdict = read_verdict(bucket, folder.path)
+    assert {check.outcome for check in verdict.checks} >= {CheckOutcome.WARN, CheckOutcome.BLOCK}
+    head, *reasons = in_lines(outcome.reason)
+    assert head == "the channel live keeps its result:"
+    blocking = {check.sentence for check in verdict.checks if check.outcome == CheckOutcome.BLOCK}
+    assert 1 < len(reasons) <= 3
+    assert {reason.partition(") ")[2] for reason in reasons} <= blocking
+    assert "guard" not in outcome.facts
+    decide(folder, verdict.compared_with)
+    approved = publishing.finish_job(folder)
+    assert numbered([reason.partition(") ")[2] for reason in reasons]) == approved.facts["guard"]
 
 
 def test_a_later_result_does_not_take_a_held_one_for_published(bucket):
