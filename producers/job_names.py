@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterator
 
 from shared.bucket.interface import Bucket
+from shared.catalog.channels import channel_changes
 from shared.errors import PermanentError, RequestError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JOBS, JobFolder, list_jobs
 from shared.jobs.messages import ScoreJob
+from shared.records import is_name
 
 LAST = "last"
 _PIECE = re.compile(r"[a-z0-9.-]{4,100}")
@@ -21,7 +23,7 @@ def find_job(bucket: Bucket, named: str, *, scores: bool = False) -> str:
     ``scores`` excludes trainings from ``last``.
 
     Raises:
-        RequestError: several jobs match, or the name is ``last`` and there is no job.
+        RequestError: several jobs match, the name is ``last`` and there is no job, or it is that of a channel.
     """
     if named == LAST:
         newest = next(_newest_first(bucket, scores=scores), None)
@@ -31,13 +33,26 @@ def find_job(bucket: Bucket, named: str, *, scores: bool = False) -> str:
                 next_step="Ask for one: scoring score TABLE",
             )
         return newest
-    if _PIECE.fullmatch(named) is None or bucket.exists(f"{JOBS}/{named}/{JobFile.REQUEST}"):
+    is_piece = _PIECE.fullmatch(named) is not None
+    if is_piece and bucket.exists(f"{JOBS}/{named}/{JobFile.REQUEST}"):
         return named
-    found = [name for name in bucket.folders(JOBS) if name.startswith(named) or name.endswith(named)]
+    found = [name for name in bucket.folders(JOBS) if name.startswith(named) or name.endswith(named)] if is_piece else []
     if len(found) > 1:
         shown = ", ".join(reversed(found[-SHOWN:])) + (", ..." if len(found) > SHOWN else "")
         raise RequestError(f"{named} fits {len(found)} jobs: {shown}", next_step="Write more of the id.")
+    if not found:
+        _refuse_channel(bucket, named)
     return found[0] if found else named
+
+
+def _refuse_channel(bucket: Bucket, named: str) -> None:
+    """Raises RequestError for the name of a channel, with the job whose result it shows."""
+    now = next(channel_changes(bucket, named), None) if is_name(named) else None
+    if now is not None:
+        raise RequestError(
+            f"{named} is a channel, not a job",
+            next_step=f"It shows the result of job {now.job_id}. See what it showed before with: scoring results history {named}",
+        )
 
 
 def find_job_to_change(bucket: Bucket, named: str, command: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from producers.results.finding import find_result
 from shared.bucket.interface import Bucket
-from shared.catalog.channels import ChannelChange, channel_changes
+from shared.catalog.channels import ChannelChange, channel_changes, first_shown
 from shared.catalog.manifests import INDEX, ResultManifest
 from shared.catalog.result_index import open_result_index
 from shared.catalog.results import FoundResult, inspect_result
@@ -26,9 +26,16 @@ class ComparedResults:
     note: str = ""
     """What the channel shows now, if that is another result."""
 
+    @property
+    def is_base_later(self) -> bool:
+        """True if the base was asked for after the result."""
+        return self.base.job_id > self.result.job_id  # ids begin with the time of the request
+
 
 def find_compared(bucket: Bucket, wanted: str, against: str | None) -> ComparedResults:
-    """Finds a result and the one before it: that of ``against``, or what its channel showed when it was judged.
+    """Finds a result and the one before it: that of ``against``, or what its channel showed when it was judged or before it was shown.
+
+    A channel names the result that it shows now.
 
     Raises:
         RequestError: one of them does not exist, or the result has no channel and ``against`` is not given.
@@ -72,10 +79,10 @@ def _base_of(bucket: Bucket, result: ResultManifest, channel: str, now: ChannelC
     verdict = read_verdict(bucket, result.revision)
     if verdict is not None and verdict.base is not None:
         return verdict.base.revision, f"that {channel} showed when the guard judged"
-    if now is not None and not now.shows(result):
-        return now.revision, f"that {channel} shows now"
-    before = [] if now is None else [revision for revision in now.back if revision != result.revision]
-    return (before[0] if before else None), f"that {channel} showed before"
+    shown = first_shown(bucket, channel, result)
+    if shown is not None:
+        return next(iter(shown.back), None), f"that {channel} showed before"
+    return (None if now is None else now.revision), f"that {channel} shows now"
 
 
 def _note(result: ResultManifest, channel: str, base: ResultManifest, now: ChannelChange | None) -> str:

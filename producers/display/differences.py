@@ -31,7 +31,8 @@ def print_differences(console: Console, compared: ComparedResults, found: Differ
     """Prints which results are compared, the counts, the rates by device, and the rows whose change costs most."""
     before = {f"{name} before": value for name, value in _described(compared.base).items()}
     print_facts(console, _described(compared.result) | before)
-    print_prose(console, f"Before is the result {compared.relation}. {compared.note}".rstrip())
+    later = f", which is later than that of job {compared.result.job_id}" if compared.is_base_later else ""
+    print_prose(console, f"Before is the result {compared.relation}{later}. {compared.note}".rstrip())
     console.print()
     counted = ("rows", "number", "clicks")[: 3 if found.has_clicks else 2]
     print_list(console, counted, [row[: len(counted)] for row in _counted(found)], whole=counted)
@@ -125,7 +126,7 @@ def data_of(compared: ComparedResults, found: Differences) -> dict[str, Any]:
     tallies = {name: tally for name, tally in vars(counts).items() if isinstance(tally, Tally)}
     return {
         "result": _identity(compared.result),
-        "before": _identity(compared.base) | {"relation": compared.relation},
+        "before": _identity(compared.base) | {"relation": compared.relation, "is_later": compared.is_base_later},
         "rows": {name: tally.rows for name, tally in tallies.items()},
         "doubled": {"before": counts.doubled_before, "now": counts.doubled},
         "clicks": {name: tally.clicks for name, tally in tallies.items()} if found.has_clicks else None,

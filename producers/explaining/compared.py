@@ -7,7 +7,7 @@ from producers.channels.held import list_held
 from producers.channels.moving import existing_channel
 from producers.results.finding import find_result
 from shared.bucket.interface import Bucket
-from shared.catalog.channels import ChannelChange, channel_changes, list_channels
+from shared.catalog.channels import ChannelChange, channel_changes, first_shown, list_channels
 from shared.catalog.manifests import ResultManifest
 from shared.catalog.paths import REVISIONS
 from shared.catalog.results import FoundResult, list_revisions
@@ -25,7 +25,7 @@ class ComparedResults:
     against: str | None
     """The job of the earlier result; None if there is none."""
     notes: list[str] = field(default_factory=list)
-    """Later results that are held back from the channel."""
+    """What a person should know about the two: results that are held back from the channel, and a result before that is a later one."""
 
 
 def choose_results(bucket: Bucket, named: str | None, against: str | None) -> ComparedResults:
@@ -34,7 +34,7 @@ def choose_results(bucket: Bucket, named: str | None, against: str | None) -> Co
     Args:
         bucket: the bucket.
         named: a channel, a job or the folder of a result; None for the channel ``live``, or for the only channel.
-        against: a job or the folder of a result; None for what the channel showed before, or for the earlier result of the same place.
+        against: the same; None for what the channel showed before, or for the earlier result of the same place.
 
     Raises:
         RequestError: there is no such channel, job or result, or both are the same.
@@ -49,9 +49,11 @@ def choose_results(bucket: Bucket, named: str | None, against: str | None) -> Co
         manifest = _result(bucket, named, channels)
         job_id, earlier, notes = manifest.job_id, _result_before(bucket, manifest), []
     if against is not None:
-        earlier = find_result(bucket, against)[1].job_id
+        earlier = _result(bucket, against, channels).job_id
     if earlier == job_id:
         raise RequestError(f"both results are that of job {job_id}", next_step="Name another one with --against JOB.")
+    if earlier is not None and earlier > job_id:  # ids begin with the time of the request
+        notes.append(f"the result before, that of job {earlier}, is later than that of job {job_id}")
     return ComparedResults(job_id=job_id, against=earlier, notes=notes)
 
 
@@ -101,7 +103,8 @@ def _held_for(bucket: Bucket, channel: str) -> list[str]:
 def _result_before(bucket: Bucket, manifest: ResultManifest) -> str | None:
     """Returns the job of the result that the guard compared with, that the channel showed before, or that was made before at the place."""
     if manifest.channel is not None:
-        earlier = _shown_before(channel_changes(bucket, manifest.channel), manifest.job_id) or _base_of(bucket, manifest)
+        shown = first_shown(bucket, manifest.channel, manifest)
+        earlier = (shown and shown.was) or _base_of(bucket, manifest)
         if earlier is not None and earlier != manifest.job_id:
             return earlier
     place = manifest.revision.rpartition(f"/{REVISIONS}/")[0]

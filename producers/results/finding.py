@@ -1,10 +1,11 @@
-"""Finds results by job, place or path."""
+"""Finds results by job, channel, place or path."""
 
 import gzip
 import itertools
 
 from producers.job_names import find_job
 from producers.results.rejects import job_of_result, revision_of_gone_job
+from producers.results.shown import find_shown
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS, PREDICTIONS, ResultManifest
 from shared.catalog.paths import MANIFEST, REVISIONS
@@ -27,7 +28,7 @@ def inspect_results(bucket: Bucket) -> tuple[list[FoundResult], list[UnreadableR
 
 
 def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
-    """The folder and manifest of a result, by the id of its job or by its folder.
+    """The folder and manifest of a result, by its folder, the channel that shows it now, or its job.
 
     Raises:
         RequestError: the result does not exist, the job has none yet, or the manifest cannot be read.
@@ -36,6 +37,9 @@ def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
     published = read_result(bucket, f"{OUTPUTS}/{folder}")
     if published is not None:
         return published.folder, published.manifest
+    shown = find_shown(bucket, folder)
+    if shown is not None:
+        return shown.folder, shown.manifest
     wanted = find_job(bucket, wanted, scores=True)
     kept = revision_of_gone_job(bucket, wanted)
     if kept is not None:

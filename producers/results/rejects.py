@@ -14,6 +14,7 @@ from typing import IO, cast
 
 from producers.job_names import find_job
 from producers.results.csv_files import disarmed, new_file
+from producers.results.shown import find_shown
 from shared.bucket.interface import Bucket, FileInfo
 from shared.bucket.unchanged import unchanged_while_read
 from shared.catalog.manifests import OUTPUTS, REJECTS, ResultManifest
@@ -49,13 +50,15 @@ class Rejected:
 
 
 def find_rejects(bucket: Bucket, wanted: str) -> tuple[str, Iterator[Rejected]]:
-    """The id of the job and the rejects in the order of the table, for a job (also a failed or running one) or for the folder of a result.
+    """The id of the job and the rejects in the order of the table.
+
+    ``wanted`` is a job, also a failed or running one, the folder of a result, or a channel.
 
     Raises:
         RequestError: the job or result does not exist.
     """
     folder = wanted.strip("/").removeprefix(f"{OUTPUTS}/")
-    published = read_result(bucket, f"{OUTPUTS}/{folder}")
+    published = read_result(bucket, f"{OUTPUTS}/{folder}") or find_shown(bucket, folder)
     if published is not None:
         manifest = published.manifest
         return manifest.job_id, _read([f"{manifest.revision}/{REJECTS}"] if manifest.rejects else [], bucket, has_header=True)
@@ -100,7 +103,7 @@ def _rejects_of_result(job: JobFolder) -> list[str]:
 def job_of_result(bucket: Bucket, wanted: str) -> JobFolder:
     """The score job that names a result; raises RequestError when it does not exist."""
     unknown = RequestError(
-        f"there is no result or job {wanted} in the bucket {bucket.url}",
+        f"there is no result, job or channel {wanted} in the bucket {bucket.url}",
         next_step="List results with: scoring results list, jobs with: scoring jobs list",
     )
     try:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from producers.job_names import find_job
 from producers.results.restoring import RestoreAdvice, restore_advice
+from producers.results.shown import find_shown
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS
+from shared.catalog.paths import REVISIONS
 from shared.catalog.results import FoundResult, UnreadableResult, inspect_result, list_revisions
 from shared.errors import PermanentError, RequestError
 from shared.jobs.files import JobFile
@@ -45,7 +47,14 @@ def find_revisions(bucket: Bucket, place: str) -> tuple[str, list[Revision], lis
 
 
 def _no_result(bucket: Bucket, place: str, folder: str) -> RequestError:
-    """The error for a place without results; for the name of a job, it names the place of the job's result."""
+    """The error for a place without results; for the name of a job or a channel, it names the place of its result."""
+    try:
+        shown = find_shown(bucket, place)
+    except RequestError as error:
+        return error
+    if shown is not None:
+        at = shown.manifest.revision.rpartition(f"/{REVISIONS}/")[0]
+        return _place_of(f"{place} names a channel, and revisions belong to a place: it shows a result of {at}", at)
     try:
         job_id = find_job(bucket, place, scores=True)
         outcome = JobFolder(bucket, job_id).outcome() if bucket.exists(f"{JOBS}/{job_id}/{JobFile.REQUEST}") else None
@@ -53,6 +62,10 @@ def _no_result(bucket: Bucket, place: str, folder: str) -> RequestError:
         outcome = None
     if outcome is None or not outcome.result.startswith(f"{OUTPUTS}/"):
         return RequestError(f"there is no result at {folder} in the bucket {bucket.url}", next_step="List them with: scoring results list")
-    own = shlex.quote(outcome.result.removeprefix(f"{OUTPUTS}/"))
-    problem = f"{place} names a job, and revisions belong to a place: the result of job {job_id} is at {outcome.result}"
-    return RequestError(problem, next_step=f"Type: scoring results revisions {own}")
+    return _place_of(
+        f"{place} names a job, and revisions belong to a place: the result of job {job_id} is at {outcome.result}", outcome.result
+    )
+
+
+def _place_of(problem: str, folder: str) -> RequestError:
+    return RequestError(problem, next_step=f"Type: scoring results revisions {shlex.quote(folder.removeprefix(f'{OUTPUTS}/'))}")

@@ -9,8 +9,10 @@ A change is made first, then the files of its revision are copied. Each file is 
 ``channel.json`` last.
 """
 
+import itertools
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
@@ -102,6 +104,39 @@ def read_channel(bucket: Bucket, name: str) -> ChannelChange | None:
 def channel_changes(bucket: Bucket, name: str) -> Iterator[ChannelChange]:
     """Yields the changes of a channel, the newest first; unreadable ones are left out."""
     return _history(bucket, name).changes()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownResult:
+    """What a channel shows, and since when."""
+
+    now: ChannelChange
+    """The newest change."""
+    first: ChannelChange
+    """The change since which it shows this result without a break, such as a rollback whose pin was ended later."""
+
+
+def channel_now(bucket: Bucket, name: str) -> ShownResult | None:
+    """Returns what a channel shows, and since when; None if there is no readable change of it."""
+    changes = channel_changes(bucket, name)
+    now = next(changes, None)
+    if now is None:
+        return None
+    first = now
+    for change in itertools.takewhile(lambda change: change.revision == now.revision, changes):
+        first = change
+    return ShownResult(now=now, first=first)
+
+
+def first_shown(bucket: Bucket, name: str, manifest: ResultManifest) -> ChannelChange | None:
+    """Returns the change that let a channel show a result for the first time; None if it never showed it."""
+    first = None
+    for change in channel_changes(bucket, name):
+        if change.shows(manifest):
+            first = change
+            if change.is_publication:
+                break
+    return first
 
 
 def list_channels(bucket: Bucket) -> list[str]:

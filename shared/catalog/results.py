@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.bucket.interface import Bucket
+from shared.catalog.channels import ChannelChange
 from shared.catalog.manifests import CHANNELS, OUTPUTS, ResultManifest
 from shared.catalog.paths import MANIFEST, REVISIONS, revision_folder
 from shared.catalog.unreadable import read_or_reason
@@ -69,6 +70,12 @@ def inspect_result(bucket: Bucket, folder: str) -> FoundResult | UnreadableResul
     except MessageError as error:
         return UnreadableResult(folder=folder, path=path, reason=error.message)
     return FoundResult(folder=folder, manifest=manifest, signed=bucket.signer.check(text))
+
+
+def has_same_rates(bucket: Bucket, revision: str, other: ResultManifest | ChannelChange) -> bool:
+    """Returns True if a revision has the same rates as another result, made with the same release."""
+    own = inspect_result(bucket, revision)
+    return isinstance(own, FoundResult) and (own.manifest.text_sha256, own.manifest.release) == (other.text_sha256, other.release)
 
 
 def read_result(bucket: Bucket, folder: str) -> FoundResult | None:

@@ -86,32 +86,33 @@ def refuse(job_id: str, reason: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("job_id", metavar="JOB")
+@click.argument("result", metavar="JOB|CHANNEL")
 @click.option(
-    "--against", metavar="JOB", help="Compare with the result of this job.  [default: what its channel showed when it was judged]"
+    "--against", metavar="JOB|CHANNEL", help="The result to compare it with.  [default: what its channel showed when it was judged]"
 )
 @click.option("--top", type=click.IntRange(1, 1000), default=20, show_default=True, help="The number of rows of each kind to show.")
 @click.option(
     "--csv", "csv_file", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write every moved, lost and new row."
 )
 @json_option
-def diff(job_id: str, against: str | None, top: int, csv_file: Path | None, as_json: bool) -> None:
+def diff(result: str, against: str | None, top: int, csv_file: Path | None, as_json: bool) -> None:
     """Compare the result of JOB, held or published, with the one before.
 
-    The one before is what its channel showed when the result was judged. A row that moved although its features are the
-    same was moved by the model; otherwise the table changed.
+    CHANNEL means the result that it shows now. The one before is what its channel showed when the result was judged. A row that moved
+    although its features are the same was moved by the model; otherwise the table changed.
 
     \b
     Example:
         scoring results diff 9bfad3
+        scoring results diff live
         scoring results diff 9bfad3 --against 0a1b2c --csv changed.csv
     """
     from producers.channels import compared_results, difference_files, differences
     from producers.display import differences as display_differences
 
     _, bucket = open_bucket_here()
-    compared = compared_results.find_compared(bucket, job_id, against)
-    old, new = (compared_results.open_checked_index(bucket, result) for result in (compared.base, compared.result))
+    compared = compared_results.find_compared(bucket, result, against)
+    old, new = (compared_results.open_checked_index(bucket, one) for one in (compared.base, compared.result))
     far = compared_results.far_of_channel(bucket, compared.result.channel)
     if csv_file is None:
         found = differences.compare(old, new, top=top, by_more_than=far)
@@ -191,14 +192,16 @@ def unpin(channel: str, reason: str, as_json: bool) -> None:
     Example:
         scoring results unpin live
     """
-    from producers.channels.moving import unpin
+    from producers.channels.moving import existing_channel, unpin
 
     _, bucket = open_bucket_here()
     change = unpin(bucket, channel, reason=reason)
+    now = change or existing_channel(bucket, channel)
     if as_json:
-        print_json({"channel": channel, "changed": change is not None})
-    else:
-        say(f"{channel} is not pinned any more; the next result that passes the guard is shown" if change else f"{channel} is not pinned")
+        print_json({"channel": channel, "changed": change is not None, "job_id": now.job_id})
+        return
+    state = "is not pinned any more" if change else "was not pinned"
+    say(f"{channel} {state}: it shows the result of job {now.job_id}, and the next result that passes the guard replaces it")
 
 
 COMMANDS = (held, diff, approve, refuse, history, rollback, unpin)

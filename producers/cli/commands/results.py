@@ -66,7 +66,8 @@ def results_list(as_json: bool) -> None:
 def results_show(result: str, as_json: bool) -> None:
     """Show one result and where it came from.
 
-    RESULT is a job or a folder. Shows also its table and its release, with the code, tables and libraries that made the release.
+    RESULT is a job, a folder or a channel, which means the result that it shows now. Shows also its table and its release, with the code,
+    tables and libraries that made the release.
 
     \b
     Example:

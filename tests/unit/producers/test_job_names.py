@@ -53,6 +53,36 @@ def test_a_piece_that_only_one_job_has_is_enough(bucket):
         assert find_job(bucket, unknown) == unknown
 
 
+def test_a_channel_is_a_result_and_no_job(bucket):
+    older, newer = (make_job(bucket, minute=minute, channel="live", guard_off="on purpose") for minute in (1, 2))
+    for job in (older, newer):
+        assert run_job(job).state == "done"
+    for command in (
+        ["jobs", "show"],
+        ["jobs", "cancel"],
+        ["results", "refuse", "--reason", "x"],
+        ["results", "rollback", "live", "--reason", "x", "--to"],
+    ):
+        error = scoring(bucket, *command, "live").exception
+        assert isinstance(error, RequestError)
+        assert error.message == "live is a channel, not a job"
+        assert f"It shows the result of job {newer.job_id}." in error.next_step
+    place = f"v1/{PLACE}"
+    error = scoring(bucket, "results", "revisions", "live").exception
+    assert f"it shows a result of data/predict/output/{place}" in error.message
+    assert error.next_step == f"Type: scoring results revisions {place}"
+    assert newer.job_id in scoring(bucket, "results", "show", "live").stdout
+    assert len(scoring(bucket, "results", "head", "live", "-n", "2").stdout.splitlines()) == 3
+    assert f"Job {newer.job_id} has no rejects" in scoring(bucket, "results", "rejects", "live").stdout
+    with pytest.raises(RequestError, match="there is no job shop"):
+        JobFolder(bucket, find_job(bucket, "shop")).job()
+    bucket.delete(f"data/predict/output/{place}/revisions/{newer.job_id}/manifest.json")
+    for command in ("show", "head", "rejects", "revisions"):
+        error = scoring(bucket, "results", command, "live").exception
+        assert "the result that live shows" in error.message
+        assert "is gone or cannot be read" in error.message
+
+
 def test_an_id_that_begins_another_means_its_own_job(bucket):
     short = make_job(bucket)
     longer = JobFolder(bucket, f"{short.job_id}-more")

@@ -9,8 +9,10 @@ import sys
 import pytest
 from click.testing import CliRunner, Result
 
+from producers.channels.moving import roll_back_channel
 from producers.cli import root
 from shared.bucket.local import LocalBucket
+from shared.catalog.channels import read_channel
 from shared.catalog.manifests import INDEX, PREDICTIONS
 from shared.errors import ScoringError
 from tests.guarded import ROWS, broken_lines, lines_with_clicks, make_guarded_bucket, manifest_of, score_on_channel, verdict_of
@@ -132,6 +134,56 @@ def test_people_are_told_what_the_channel_shows_now(live):
     assert found["before"]["job_id"] == newer.job_id
 
 
+def other_table(changed: int) -> list[str]:
+    """A table in which the guard finds nothing, with other features in some of its rows."""
+    lines = lines_with_clicks()
+    return [*(line.replace(",0,", ",1,", 1) for line in lines[:changed]), *lines[changed:]]
+
+
+def test_an_older_result_is_compared_with_what_its_channel_showed_before_it(live):
+    first = "20261123t120000z-score-000000"
+    second, third = (score_on_channel(live, other_table(count), minute)[0] for count, minute in ((3, 5), (6, 6)))
+    for folder in (second, third):
+        live.delete(f"{manifest_of(folder, folder.outcome()).revision}/guard.json")  # an earlier version did not keep it
+    for folder, before in ((second, first), (third, second.job_id)):
+        found = json_of(diff(live, folder.job_id, "--json"))
+        assert (found["before"]["job_id"], found["before"]["is_later"]) == (before, False)
+        assert found["before"]["relation"] == "that live showed before"
+    roll_back_channel(live, "live", to=second.job_id, reason="the third is too high")
+    assert json_of(diff(live, second.job_id, "--json"))["before"]["job_id"] == first
+    message = refused(diff(live, first))
+    assert f"live had no result before that of job {first}" in message
+
+
+def test_a_result_that_its_channel_never_showed_says_that_the_one_before_is_later(live):
+    newer, _ = score_on_channel(live, other_table(3), 9)
+    late, outcome = score_on_channel(live, other_table(6), 5)
+    assert outcome.state == "done"
+    assert read_channel(live, "live").job_id == newer.job_id
+    found = json_of(diff(live, late.job_id, "--json"))
+    assert (found["before"]["job_id"], found["before"]["is_later"]) == (newer.job_id, True)
+    said = diff(live, late.job_id).stdout
+    assert f"Before is the result that live shows now, which is later than that of job {late.job_id}." in said
+
+
+def test_another_result_that_is_later_is_said_to_be(live):
+    newer, _ = score_on_channel(live, other_table(3), 5)
+    sentence = "Before is the result that --against names, which is later than that of job 20261123t120000z-score-000000."
+    assert sentence in diff(live, "000000", "--against", newer.job_id).stdout
+    assert "which is later" not in diff(live, newer.job_id, "--against", "000000").stdout
+
+
+def test_a_channel_is_the_result_that_it_shows_now(live):
+    newer, _ = score_on_channel(live, other_table(3), 5)
+    found = json_of(diff(live, "live", "--json"))
+    assert (found["result"]["job_id"], found["rows"]["moved"]) == (newer.job_id, 3)
+    back = json_of(diff(live, "000000", "--against", "live", "--json"))
+    assert (back["before"]["job_id"], back["before"]["is_later"]) == (newer.job_id, True)
+    assert "would be compared with itself" in refused(diff(live, "live", "--against", newer.job_id))
+    for arguments in (["liev"], ["live", "--against", "liev"]):
+        assert "there is no result, job or channel liev" in refused(diff(live, *arguments))
+
+
 def test_a_result_without_a_channel_needs_another_one(live):
     folder = make_job(live, minute=9, table="data/predict/input/2026/11/10/keywords.csv")
     run_job(folder)
@@ -141,8 +193,8 @@ def test_a_result_without_a_channel_needs_another_one(live):
 
 
 def test_an_unknown_job_is_refused(live):
-    assert "there is no result or job 20261123t120000z-score-nobody" in refused(diff(live, "20261123t120000z-score-nobody"))
-    assert "there is no result or job nobody" in refused(diff(live, "000000", "--against", "nobody"))
+    assert "there is no result, job or channel 20261123t120000z-score-nobody" in refused(diff(live, "20261123t120000z-score-nobody"))
+    assert "there is no result, job or channel nobody" in refused(diff(live, "000000", "--against", "nobody"))
 
 
 def test_a_job_without_a_result_is_refused(live):

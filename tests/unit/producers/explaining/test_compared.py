@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from producers.channels.moving import roll_back_channel
 from producers.explaining.compared import choose_results
 from shared.bucket.local import LocalBucket
 from shared.catalog.channels import change_channel, change_to
@@ -85,6 +86,28 @@ def test_a_job_of_a_channel_is_compared_with_what_the_channel_showed_before(buck
     three = score(bucket, 3, channel="live", guard_off="on purpose")
     assert choose_results(bucket, three.job_id, None).against == one.job_id
     assert choose_results(bucket, two.job_id, None).against == one.job_id
+
+
+def test_a_channel_may_be_the_result_before_and_a_later_one_is_noted(bucket):
+    one, two = score(bucket, 1), score(bucket, 2)
+    show(bucket, "live", one)
+    show(bucket, "live", two)
+    found = choose_results(bucket, one.job_id, "live")
+    assert (found.job_id, found.against) == (one.job_id, two.job_id)
+    assert found.notes == [f"the result before, that of job {two.job_id}, is later than that of job {one.job_id}"]
+    assert choose_results(bucket, "live", one.job_id).notes == []
+    with pytest.raises(RequestError, match="there is no result, job or channel liev") as error:
+        choose_results(bucket, "live", "liev")
+    assert "Channels: live." in error.value.next_step
+
+
+def test_a_job_that_its_channel_was_rolled_back_to_is_compared_with_what_was_shown_before_it(bucket):
+    one, two, three = (score(bucket, minute, channel="live", guard_off="on purpose") for minute in (1, 2, 3))
+    roll_back_channel(bucket, "live", to=two.job_id, reason="the third is too high")
+    assert choose_results(bucket, two.job_id, None).against == one.job_id
+    found = choose_results(bucket, "live", None)
+    assert (found.job_id, found.against) == (two.job_id, three.job_id)
+    assert "is later than that of job" in found.notes[0]
 
 
 def test_a_held_result_is_compared_with_what_the_guard_compared_it_with(bucket):

@@ -116,10 +116,10 @@ def test_what_is_no_score_job_or_result_is_refused(bucket):
     JobFolder(bucket, train.job_id).create(train)
     for wanted, sentence in (
         (train.job_id, "is a train job"),
-        ("v1/2001/01/01", "there is no result or job v1/2001/01/01"),
-        ("nothing-here", "there is no result or job nothing-here"),
-        ("nope", "there is no result or job nope"),
-        ("No Job", "there is no result or job No Job"),
+        ("v1/2001/01/01", "there is no result, job or channel v1/2001/01/01"),
+        ("nothing-here", "there is no result, job or channel nothing-here"),
+        ("nope", "there is no result, job or channel nope"),
+        ("No Job", "there is no result, job or channel No Job"),
     ):
         for find in (rejects.find_rejects, finding.find_result):
             with pytest.raises(RequestError, match=sentence) as refused:
