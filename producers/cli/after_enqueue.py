@@ -88,7 +88,7 @@ def follow_job(
     from producers.display import releases as display_releases
     from producers.display.follow import follow
     from producers.releases import finding as releases_finding
-    from producers.results.published import figures_of, outcome_now
+    from producers.results.published import figures_of, outcome_data, outcome_now
     from shared.jobs.folder import JobFolder
 
     try:
@@ -97,7 +97,7 @@ def follow_job(
         error.message = _with_own_path(error.message, copies)
         folder = JobFolder(bucket, job_id)
         if as_json and (ended := folder.outcome()):
-            print_json({"job_id": job_id, **with_refusal(folder, ended).encode()})
+            print_json({"job_id": job_id, **outcome_data(job_id, with_refusal(folder, ended))})
         raise
     except KeyboardInterrupt:
         say(f"\nStopped following; the job goes on. Look again with: scoring jobs show {job_id} --follow", err=True)

@@ -13,7 +13,7 @@ from shared.errors import MessageError, RequestError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import REQUESTS, JobFolder
 from shared.jobs.ids import ABANDONED_AFTER, time_of_job
-from shared.jobs.states import SETTLED_STATES
+from shared.jobs.states import SETTLED_STATES, JobState
 
 MOST_DAMAGED = 100
 """The most files of one request that name no job; with more, the damage is not accidental, and no file is added."""
@@ -74,6 +74,8 @@ def claim(bucket: Bucket, digest: str, versions: Mapping[str, str], *, again: bo
         outcome = folder.outcome()
         if (outcome is None and _was_removed(folder)) or _has_found_others(folder, versions):
             continue
+        if outcome is not None and outcome.state == JobState.HELD and bucket.exists(_run_file(digest, number + 1)):
+            continue  # its table was scored again since: the later run answers
         if outcome is None or (outcome.state in SETTLED_STATES and not again) or (run is not None and run.once):
             return folder.job_id
     raise AssertionError("unreachable: count() does not end")

@@ -2,7 +2,7 @@
 
 The job of a repeated request is done, and its result may be out of date: another result is at its place or on its channel, an alias
 points to another release, or the code of the definition was changed. Each of these is a ``Change`` with the replacement, its time, and the
-next command.
+next command. Another result with the same rates, made with the same release, is no change: it is what the request asks for.
 """
 
 from collections.abc import Iterator
@@ -14,11 +14,10 @@ from typing import Literal
 from producers.local_definitions import PACKAGE, definition_folder
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import CHAMPION, Alias, known_alias, latest_of
-from shared.catalog.channels import ChannelChange, channel_changes, channel_folder
-from shared.catalog.manifests import ResultManifest
-from shared.catalog.paths import REVISIONS
+from shared.catalog.channels import channel_folder, channel_now
+from shared.catalog.paths import revision_folder
 from shared.catalog.releases import FoundRelease, inspect_release
-from shared.catalog.results import FoundResult, UnreadableResult, inspect_result
+from shared.catalog.results import UnreadableResult, has_same_rates, inspect_result
 from shared.catalog.retirements import why_retired
 from shared.digests import digest_source
 from shared.jobs.files import JobFile
@@ -62,12 +61,6 @@ def changes_since(settings: Settings, bucket: Bucket, job_id: str) -> list[Chang
     return [*_changes_of_training(bucket, job, outcome, is_code_changed=bool(code)), *code]
 
 
-def replacement_of(bucket: Bucket, job_id: str, place: str) -> FoundResult | UnreadableResult | None:
-    """The result at the place if it is not that of this job; None when it is, or when the place is empty."""
-    there = inspect_result(bucket, place)
-    return None if isinstance(there, FoundResult) and there.manifest.job_id == job_id else there
-
-
 def _changes_of_result(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Iterator[Change]:
     place = outcome.result
     if not place:
@@ -81,7 +74,7 @@ def _changes_of_result(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Itera
         yield Change(what="result", name=place, now="", since=None, sentence=f"{place} holds no result any more")
         return
     now = there.manifest
-    if now.job_id == job.job_id or _is_same_text(bucket, job.job_id, there.folder, now):
+    if now.job_id == job.job_id or has_same_rates(bucket, revision_folder(there.folder, job.job_id), now):
         return
     kind = "a fix of it, " if now.fixes == job.job_id else ""
     table = "" if now.table.path == job.table else f", of the table {now.table.path}"
@@ -94,29 +87,18 @@ def _changes_of_result(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Itera
     )
 
 
-def _is_same_text(bucket: Bucket, job_id: str, place: str, there: ResultManifest | ChannelChange) -> bool:
-    """Returns True when another job has published the same rates as this one."""
-    own = inspect_result(bucket, f"{place}/{REVISIONS}/{job_id}")
-    return isinstance(own, FoundResult) and (own.manifest.text_sha256, own.manifest.release) == (there.text_sha256, there.release)
-
-
 def _changes_of_channel(folder: JobFolder, job: ScoreJob, outcome: Outcome) -> Iterator[Change]:
     """The change if the channel showed the result of the job, and shows another one now."""
     channel = job.channel
     if channel is None or folder.with_publication_facts(outcome).facts.get("channel") != channel_folder(channel):
         return
-    changes = channel_changes(folder.bucket, channel)
-    now = next(changes, None)
-    if now is None:
+    found = channel_now(folder.bucket, channel)
+    if found is None:
         yield Change(what="channel", name=channel, now="", since=None, sentence=f"there is no channel {channel} any more")
         return
-    if now.job_id == job.job_id or _is_same_text(folder.bucket, job.job_id, outcome.result, now):
+    now, first = found.now, found.first
+    if now.job_id == job.job_id or has_same_rates(folder.bucket, revision_folder(outcome.result, job.job_id), now):
         return
-    first = now
-    for change in changes:
-        if change.revision != now.revision:
-            break
-        first = change
     by = f", {first.how} by {first.by}: {first.reason}" if first.how in ("rolled back", "approved") else ""
     steps = [f"Let {channel} show its result again: scoring results rollback {channel} --to {job.job_id} --reason TEXT"]
     if now.pinned:

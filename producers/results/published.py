@@ -4,14 +4,16 @@ import json
 from typing import Any
 
 from shared.bucket.interface import Bucket
-from shared.catalog.channels import channel_changes, channel_folder
+from shared.catalog.channels import channel_folder, channel_now
 from shared.catalog.manifests import OUTPUTS, REJECTS, ResultManifest
-from shared.catalog.paths import REVISIONS
-from shared.catalog.results import FoundResult, inspect_result, list_revisions
+from shared.catalog.paths import REVISIONS, revision_folder
+from shared.catalog.results import FoundResult, has_same_rates, inspect_result, list_revisions
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome
 from shared.jobs.messages import Job, ScoreJob
 from shared.jobs.states import SETTLED_STATES, JobState
+
+SAME_RATES = ", which has the same rates"
 
 
 def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
@@ -30,7 +32,7 @@ def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
     place = outcome.result
     at_place = inspect_result(bucket, place)
     if isinstance(at_place, FoundResult) and at_place.manifest.job_id != job.job_id:
-        return _own_files(outcome, job.job_id, at_place.manifest)
+        return _own_files(bucket, outcome, job.job_id, at_place.manifest)
     replaced = _before(bucket, place, job.job_id)
     if replaced is None or replaced.job_id == job.fixes:
         return outcome
@@ -40,11 +42,21 @@ def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
 def _on_channel(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Outcome:
     """Returns the outcome of a job with what its channel shows now, if the channel showed the result of the job."""
     channel = job.channel or ""
-    now = next(channel_changes(bucket, channel), None) if outcome.facts.get("channel") == channel_folder(channel) else None
-    if now is None or now.job_id == job.job_id:
+    found = channel_now(bucket, channel) if outcome.facts.get("channel") == channel_folder(channel) else None
+    if found is None or found.now.job_id == job.job_id:
         return outcome
+    now = found.now
     note = f"not on {channel}: it {'is pinned to' if now.pinned else 'shows'} the result of job {now.job_id}"
-    return outcome.model_copy(update={"facts": outcome.facts | {"channel": f"{note} since {now.at:%Y-%m-%d %H:%M:%S} UTC"}})
+    same = SAME_RATES if has_same_rates(bucket, revision_folder(outcome.result, job.job_id), now) else ""
+    return outcome.model_copy(update={"facts": outcome.facts | {"channel": f"{note} since {found.first.at:%Y-%m-%d %H:%M:%S} UTC{same}"}})
+
+
+def outcome_data(job_id: str, outcome: Outcome) -> dict[str, Any]:
+    """The outcome of a job as JSON values; a held result is at no place, so ``revision`` is its folder and ``result`` is empty."""
+    data = outcome.encode()
+    if outcome.state != JobState.HELD:
+        return data
+    return data | {"result": "", "revision": f"{outcome.result}/{REVISIONS}/{job_id}"}
 
 
 def figures_of(bucket: Bucket, job: Job, outcome: Outcome | None) -> dict[str, Any] | None:
@@ -107,11 +119,12 @@ def _fixed(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Outcome:
     )
 
 
-def _own_files(outcome: Outcome, job_id: str, newer: ResultManifest) -> Outcome:
+def _own_files(bucket: Bucket, outcome: Outcome, job_id: str, newer: ResultManifest) -> Outcome:
     own = f"{outcome.result}/{REVISIONS}/{job_id}"
     facts = outcome.facts | ({"rejects": f"{own}/{REJECTS}"} if "rejects" in outcome.facts else {})
     kind = "the fix of it by" if newer.fixes == job_id else "the result of"
     note = f"not at its place: {outcome.result} holds {kind} job {newer.job_id} since {newer.finished:%Y-%m-%d %H:%M:%S} UTC"
+    note += SAME_RATES if has_same_rates(bucket, own, newer) else ""
     return outcome.model_copy(update={"result": own, "facts": {"published": note} | facts})
 
 

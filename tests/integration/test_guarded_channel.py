@@ -61,7 +61,7 @@ def release_of(place: Place, name: str, rate: str) -> str:
 
 
 def revision_of(place: Place, outcome: dict) -> Path:
-    return place.bucket / outcome["result"] / "revisions" / outcome["job_id"]
+    return place.bucket / outcome["revision"]
 
 
 def verdict_of(place: Place, outcome: dict) -> dict:
@@ -150,9 +150,9 @@ def test_a_broken_table_is_held_and_the_channel_keeps_its_bytes(live: Channel, b
     outcome = live.score(broken(live.place, live.frame), broken.__name__, code=HELD)
     assert outcome["state"] == "held"
     assert live.rates == before
-    revision = live.place.bucket / outcome["result"] / "revisions" / outcome["job_id"]
+    revision = revision_of(live.place, outcome)
     assert {file.name for file in revision.iterdir()} >= {PREDICTIONS, "manifest.json", "guard.json", "prediction_index.arrow"}
-    assert not (live.place.bucket / outcome["result"] / "manifest.json").exists()
+    assert not (revision.parents[1] / "manifest.json").exists()
     verdict = json.loads((revision / "guard.json").read_text())
     assert any(check["outcome"] == "block" for check in verdict["checks"])
     held = {result["job_id"] for result in live.place.scoring_json("results", "held")}
@@ -170,7 +170,7 @@ def test_a_held_result_has_a_picture_that_the_notice_names_and_its_lost_rows_are
     lost = len(live.frame) - len(half)
     outcome = live.score(half, "pictured", code=HELD)
     job_id = outcome["job_id"]
-    picture = f"{outcome['result']}/revisions/{job_id}/guard.html"
+    picture = f"{outcome['revision']}/guard.html"
     page = (live.place.bucket / picture).read_text()
     assert f"scoring results approve {job_id}" in page
     assert f"({lost:,} rows)" in page

@@ -140,10 +140,11 @@ def jobs_resume(job_id: str, accept_rejects: bool, wait: bool, as_json: bool) ->
 
 
 def _status_data(status: Any) -> dict[str, Any]:  # noqa: ANN401 - a JobStatus or an UnreadableJob, imported late
+    from producers.results.published import outcome_data
     from shared.jobs.folder import UnreadableJob
 
     if isinstance(status, UnreadableJob):
         return {"job": {"job_id": status.job_id}, "state": status.state, "reason": status.reason}
-    outcome = status.outcome.encode() if status.outcome else None
+    outcome = outcome_data(status.job.job_id, status.outcome) if status.outcome else None
     fields = {name: getattr(status, name) for name in ("state", "since", "reason", "chunks", "chunks_done")}
     return {"job": status.job.encode(), **fields, "outcome": outcome}

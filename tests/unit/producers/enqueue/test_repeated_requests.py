@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from producers import local_definitions
+from producers.channels.deciding import refuse
 from producers.channels.moving import roll_back_channel, unpin
 from producers.cli import root
 from producers.display import follow
@@ -22,6 +23,7 @@ from shared.catalog.aliases import point_alias, point_latest
 from shared.catalog.channels import read_channel
 from shared.catalog.paths import MANIFEST, release_folder
 from shared.catalog.releases import read_release
+from shared.guard.config import GUARD
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome, Promotion
 from shared.settings import Settings
@@ -162,6 +164,45 @@ def test_a_channel_that_shows_another_result_since_is_named(settings, bucket, ol
     assert change.sentence.startswith(f"live shows the result of job {before.job_id} since")
     assert "unpin" not in change.next_step
     assert "the result is shown on live whatever the guard finds" in scoring(settings, bucket, *request, code=2).stderr
+
+
+def test_a_channel_that_shows_the_same_rates_of_a_later_job_is_no_change_and_is_named(settings, bucket, old):
+    first = scored(settings, bucket, old, channel="live")
+    later = scored(settings, bucket, old, channel="live", again=True)
+    assert read_channel(bucket, "live").job_id == later.job_id
+    assert changes_since(settings, bucket, first.job_id) == []
+    said = " ".join(scoring(settings, bucket, "score", TABLE, "--model", old, "--channel", "live").stdout.split())
+    assert f"not on live: it shows the result of job {later.job_id} since" in said
+    assert said.count("UTC, which has the same rates") == 2  # of the place, too
+
+
+def test_other_rates_of_a_later_run_of_the_same_request_are_a_change_of_the_channel(settings, bucket, old):
+    first = scored(settings, bucket, "v1", channel="live")
+    publish_handmade(bucket, made=NOON + timedelta(hours=1), weights=[weight * 1.01 for weight in WEIGHTS])
+    later = scored(settings, bucket, "v1", channel="live", again=True)
+    error = scoring(settings, bucket, "score", TABLE, "--model", "v1", "--channel", "live", code=2).exception
+    assert f"job {first.job_id} is done, but since then" in error.message
+    assert f"live shows the result of job {later.job_id} since" in error.message
+    assert f"scoring results rollback live --to {first.job_id} --reason TEXT" in error.next_step
+
+
+def test_a_held_result_whose_table_was_scored_again_does_not_answer_a_repeated_request(settings, bucket, old):
+    scored(settings, bucket, old, channel="live")
+    other = write_table(bucket, [row(number) for number in range(6)], path="data/predict/input/2026/11/24/prediction_input.csv")
+
+    def ask(**more: object) -> JobFolder:
+        return JobFolder(bucket, enqueue_score(settings, bucket, table=other, model=old, channel="live", **more).job_id)
+
+    bucket.write(GUARD, b"]")
+    held = ask()
+    assert run_job(held).state == "held"
+    assert ask().job_id == held.job_id
+    refuse(bucket, held.job_id, reason="a broken join")
+    assert ask().job_id == held.job_id
+    bucket.delete(GUARD)
+    later = ask(again=True)
+    assert run_job(later).state == "done"
+    assert ask().job_id == later.job_id
 
 
 @pytest.mark.parametrize(("content", "words"), [(None, "holds no result any more"), (b"\xff", "cannot be read")])
