@@ -14,7 +14,7 @@ def print_explanation(console: Console, found: Explanation) -> None:
     if found.before is not None:
         facts |= {f"before: {name}": value for name, value in _facts(found.before).items()}
     if found.change is not None and found.before is not None:
-        facts |= {"change": _change(found.change) + _times(found.now.rate, found.before.rate)}
+        facts |= {"change": _change(found.change) + (_times(found.now.rate, found.before.rate) if found.change else "")}
     print_facts(console, facts)
     console.print()
     if found.split is None:
@@ -42,6 +42,9 @@ def _absence(row: ExplainedRow) -> str:
 
 
 def _print_split(console: Console, split: Split) -> None:
+    if not (split.columns or any(split.parts)):
+        print_line(console, "The rate did not change.")
+        return
     rows = [("model", "the old row under both releases", "", "", _change(split.model))]
     rows += [("history", name, "", "", _change(value)) for name, value in split.reasons.items() if value]
     rows += [("row", column.column, column.before, column.now, _change(column.change)) for column in split.columns]

@@ -62,6 +62,8 @@ class ExplainedRow(Frozen):
     """Rows of the result with this key; the first one is explained."""
     reason: str = ""
     """Why it was rejected."""
+    may_be_rejected: bool = False
+    """True if it was not found, and some of the rejected rows could not be read."""
 
 
 class ColumnChange(Frozen):
@@ -93,6 +95,11 @@ class Split(Frozen):
     """How ``row`` was split by column, in words."""
 
     @property
+    def parts(self) -> list[float]:
+        """All parts; some of them may add up to nothing."""
+        return [self.model, *self.reasons.values(), *(one.change for one in self.columns), *self.rests.values()]
+
+    @property
     def total(self) -> float:
         """The sum of all parts."""
         return self.model + self.history + self.row
@@ -112,6 +119,16 @@ class Explanation(Record):
     why_not: str = ""
     """Why there is no split; empty if there is one."""
     notes: list[str] = Field(default_factory=list)
+
+    @property
+    def rows(self) -> list[ExplainedRow]:
+        """The row in both results, or in the one that there is."""
+        return [self.now] if self.before is None else [self.now, self.before]
+
+    @property
+    def is_nowhere(self) -> bool:
+        """True if neither result has the row, and it is not among their rejected rows."""
+        return all(row.state == RowState.ABSENT and not row.may_be_rejected for row in self.rows)
 
 
 class Answer(Record):

@@ -127,6 +127,7 @@ def test_a_change_on_a_channel_is_split_exactly(trained: Place, name: str, reque
     assert found["split"]["model"] == 0
     assert_adds_up(found)
     back = pair.why("--against", pair.first)
+    assert trained.scoring_json("why", *pair.key, "--in", pair.first, "--against", pair.channel)["before"]["job_id"] == pair.second
     assert back["split"] == found["split"]
     [text] = [trained.scoring("why", *pair.key, "--in", pair.second).stdout]
     assert repr(found["now"]["rate"]) in text
@@ -181,7 +182,7 @@ def test_hostile_questions_are_refused_with_a_line_in_the_log(trained: Place) ->
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("1", "1", "--in", "20261123t101500z-score-nothing"), 2, "there is no result or job 20261123t101500z-score-nothing"),
+        (("1", "1", "--in", "20261123t101500z-score-nothing"), 2, "there is no result, job or channel 20261123t101500z-score-nothing"),
         (("1", "Watch"), 2, "'Watch' is not a device"),
         (("shoes", "1"), 2, "'shoes' is not the id of a keyword"),
         (("1",), 2, "are named by entity_id, device, and 1 value came"),
@@ -197,12 +198,14 @@ def test_a_question_that_cannot_be_is_refused_in_one_sentence(trained: Place, ar
     assert refused.stderr.startswith("Error: ")
 
 
-def test_a_row_that_is_in_no_table_is_an_answer(trained: Place) -> None:
+def test_a_row_that_is_in_no_table_is_an_answer_and_an_error(trained: Place) -> None:
     table = str(trained.sample_table.relative_to(trained.bucket))
     job_id = trained.scoring_json("score", table, "--model", "v1")["job_id"]
-    found = trained.scoring_json("why", "999999999", "Tablet", "--in", job_id)
+    found = json.loads(trained.scoring("why", "999999999", "Tablet", "--in", job_id, "--json", code=2).stdout)
     assert (found["now"]["state"], found["now"]["rate"]) == ("not in the table", None)
-    assert "none: not in the table" in trained.scoring("why", "999999999", "Tablet", "--in", job_id).stdout
+    said = trained.scoring("why", "999999999", "Tablet", "--in", job_id, code=2)
+    assert "none: not in the table" in said.stdout
+    assert f"Error: there is no row with entity_id 999999999, device Tablet in the table of job {job_id}" in said.stderr
 
 
 def test_a_held_result_is_compared_with_what_the_channel_shows(trained: Place, linear: Pair) -> None:

@@ -106,7 +106,7 @@ def _missing(result: OpenResult, values: KeyValues, row: ExplainedRow, notes: li
     if search.note:
         notes.append(f"in the result of job {row.job_id} the row was not found; {search.note}")
     if search.found is None:
-        return row
+        return row.model_copy(update={"may_be_rejected": bool(search.note)})
     found, reject = search.found, search.found.reject
     where = f"column {reject.column}: {reject.value!r} is {reject.reason}" if reject.column else reject.reason
     more = {"state": RowState.REJECTED, "file": found.file, "line": reject.line, "chunk": found.chunk, "reason": where}

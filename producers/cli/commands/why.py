@@ -9,7 +9,7 @@ from producers.display.terminal import console, json_option, open_bucket_here, p
 @click.command(cls=CommandWithNegativeNumbers)
 @click.argument("keys", nargs=-1, required=True, metavar="ENTITY_ID DEVICE")
 @click.option("--in", "named", metavar="CHANNEL|JOB", help="The result.  [default: the channel live, or the only channel]")
-@click.option("--against", metavar="JOB", help="The result to compare it with.  [default: the one before]")
+@click.option("--against", metavar="CHANNEL|JOB", help="The result to compare it with.  [default: the one before]")
 @json_option
 def why(keys: tuple[str, ...], named: str | None, against: str | None, as_json: bool) -> None:
     """Explain one rate, and why it is another one than before.
@@ -37,10 +37,17 @@ def why(keys: tuple[str, ...], named: str | None, against: str | None, as_json: 
     found = found.model_copy(update={"notes": [*found.notes, *compared.notes]})
     if as_json:
         print_json(found.encode())
-        return
-    display_why.print_explanation(console(), found)
-    for note in found.notes:
-        warn(note)
+    else:
+        display_why.print_explanation(console(), found)
+        for note in found.notes:
+            warn(note)
+    if found.is_nowhere:
+        row = ", ".join(f"{name} {value}" for name, value in found.keys.items())
+        tables = " nor in that of ".join(f"job {one.job_id}" for one in found.rows)
+        raise RequestError(
+            f"there is no row with {row} in the table of {tables}",
+            next_step=f"See the first keys of the result with: scoring results head {found.now.job_id}",
+        )
 
 
 MAX_KEY_LENGTH = 1000

@@ -1,10 +1,17 @@
 """What a person reads about a rate."""
 
 import io
+import json
+import re
 from datetime import UTC, datetime
 
+import pytest
+from click.testing import CliRunner
+
+from producers.cli import root
 from producers.display.consoles import PlainConsole
 from producers.display.why import print_explanation
+from producers.explaining import asking, compared
 from shared.guard.explanation import ColumnChange, ExplainedRow, Explanation, RowState, Split
 
 NOW = ExplainedRow(
@@ -45,6 +52,51 @@ def test_the_parts_of_a_change_are_a_list():
     assert "unknown, in data/predict/input/2026/11/24" in text
     assert [line.split()[0] for line in text.splitlines()[-5:-1]] == ["model", "history", "row", "row"]
     assert "history of the keyword" not in text
+
+
+def test_a_rate_that_did_not_change_has_no_empty_table():
+    split = Split(model=0.0, history=0.0, row=0.0, reasons={"history of the keyword": 0.0}, method="weights")
+    text = printed(Explanation(keys=KEYS, now=NOW, before=NOW, change=0.0, split=split))
+    assert text.splitlines()[-1] == "The rate did not change."
+    assert "part" not in text
+    assert re.search(r"^change +0$", text, flags=re.MULTILINE)
+    unmoved = split.model_copy(update={"columns": [ColumnChange(column="att7", before="0", now="1", change=0.0)]})
+    assert "att7" in printed(Explanation(keys=KEYS, now=NOW, before=NOW, change=0.0, split=unmoved))
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    ("now", "before", "is_nowhere"),
+    [
+        (RowState.ABSENT, None, True),
+        (RowState.ABSENT, RowState.ABSENT, True),
+        (RowState.ABSENT, RowState.SCORED, False),
+        (RowState.ABSENT, RowState.REJECTED, False),
+        (RowState.REJECTED, None, False),
+        (RowState.SCORED, RowState.ABSENT, False),
+    ],
+)
+def test_a_row_that_no_result_has_or_rejected_ends_in_an_error_after_the_answer(tmp_path, monkeypatch, now, before, is_nowhere, as_json):
+    rows = [None if state is None else NOW.model_copy(update={"state": state}) for state in (now, before)]
+    found = Explanation(keys=KEYS, now=rows[0], before=rows[1], why_not="it is not there", notes=["a note"])
+    monkeypatch.setattr(asking, "ask", lambda *_: found)
+    monkeypatch.setattr(compared, "choose_results", lambda *_: compared.ComparedResults(job_id=NOW.job_id, against=None))
+    words = ["why", *KEYS.values(), *(["--json"] if as_json else [])]
+    said = CliRunner().invoke(root.scoring, words, env={"BUCKET_URL": str(tmp_path)})
+    if as_json:
+        assert json.loads(said.stdout) == found.encode()
+    else:
+        assert "The change is not split: it is not there." in said.stdout
+    error = said.exception
+    assert (None if error is None else error.exit_code) == (2 if is_nowhere else None)
+    if is_nowhere:
+        both = f"job {NOW.job_id} nor in that of job {NOW.job_id}" if before else f"job {NOW.job_id}"
+        assert error.message == f"there is no row with entity_id 20458, device Smartphone in the table of {both}"
+
+
+def test_a_row_that_may_be_among_rejected_rows_that_cannot_be_read_is_no_error():
+    row = NOW.model_copy(update={"state": RowState.ABSENT, "may_be_rejected": True})
+    assert not Explanation(keys=KEYS, now=row).is_nowhere
 
 
 def test_a_rejected_row_shows_its_reason_and_no_rate():
