@@ -20,6 +20,7 @@ def change(before: float, now: float) -> str:
 
 HIGHEST_CHANGE = 1e6
 """The change from 0, which has no share."""
+ROUNDING = 1e-12
 
 
 def rows_in_words(count: int) -> str:
@@ -28,10 +29,11 @@ def rows_in_words(count: int) -> str:
 
 
 def relative_change(before: float, now: float) -> float:
-    """The change as a share of the value before."""
+    """The change as a share of the value before; what sums of the same numbers in another order differ by is no change."""
     if before == 0:
         return 0.0 if now == 0 else HIGHEST_CHANGE
-    return min(now / before - 1, HIGHEST_CHANGE)
+    share = now / before - 1
+    return 0.0 if abs(share) < ROUNDING else min(share, HIGHEST_CHANGE)
 
 
 def rate(value: float) -> str:

@@ -5,11 +5,12 @@ import re
 import numpy as np
 import pytest
 
+from producers.channels.differences import compare
 from shared.catalog.manifests import ResultManifest
 from shared.guard.config import ChannelGuard
 from shared.guard.groups import groups_of
 from shared.guard.verdict import CheckOutcome, Outcome, RowProblem, WorstRow, worst_in_words
-from shared.index_format import FeatureCounts
+from shared.index_format import DEVICES, FeatureCounts
 from shared.prediction_index import PredictionIndex
 from shared.retention.results import places_in
 from tests.guarded import broken_lines, lines_with_clicks, make_guarded_bucket, manifest_of, score_on_channel, verdict_of
@@ -94,6 +95,19 @@ def test_its_numbers_are_those_of_guard_json(held):
 
 def is_number(word: str) -> bool:
     return re.fullmatch(r"[\d.]+(e-\d+)?", word) is not None and word != "."
+
+
+def test_the_means_of_a_table_without_clicks_are_exact():
+    generator = np.random.default_rng(3)
+    numbers = keys(400)
+    old, new = (index(numbers, np.exp(generator.normal(-3, 0.7, len(numbers))).clip(0, 1)) for _ in range(2))
+    seen = SeenPage(make_page(picture_of(old, new)))
+    found = compare(old, new, top=1, by_more_than=0.5)
+    assert len(found.devices) == 3
+    for device in found.devices:
+        assert {f"{device.mean_before:.4g}", f"{device.mean_now:.4g}"} <= {*seen.words}
+        rates = [one.at(0, one.rows).cr[one.at(0, one.rows).key & 3 == DEVICES.index(device.device)] for one in (old, new)]
+        assert [device.mean_before, device.mean_now] == pytest.approx([float(of_device.mean()) for of_device in rates], rel=1e-12)
 
 
 def test_checks_that_hold_the_result_come_first(held):
