@@ -1,26 +1,28 @@
 """The check of the channels: their limits, what they show, and the results that wait for a person."""
 
+import difflib
 from collections.abc import Iterator
 
 from producers.channels.held import list_held
 from producers.operations.checks.examined import Examined
 from producers.operations.checks.finding import Finding, error, ok, warning
+from producers.schedule.run_states import read_entries
 from shared.bucket.interface import Bucket
 from shared.catalog.channels import ChannelChange, is_being_changed, list_channels, read_channel, shows_its_result
 from shared.catalog.results import FoundResult, inspect_result
 from shared.errors import RequestError
-from shared.guard.config import read_guard_config
+from shared.guard.config import GUARD, GuardConfig, read_guard_config
 
 
 def check_channels(examined: Examined) -> Iterator[Finding]:
     """Checks that config/guard.yaml can be used, that each channel shows a whole result, and that no result is held."""
     if examined.bucket is None:
         return
+    names = list_channels(examined.bucket)
     try:
-        read_guard_config(examined.bucket)
+        yield from _check_names(examined.bucket, read_guard_config(examined.bucket), names)
     except RequestError as problem:
         yield error("guard", problem.message, problem.next_step)
-    names = list_channels(examined.bucket)
     for name in names:
         yield from _check_channel(examined.bucket, name)
     for held in list_held(examined.bucket):
@@ -28,6 +30,22 @@ def check_channels(examined: Examined) -> Iterator[Finding]:
             f"channel {held.channel}",
             f"the result of job {held.job_id} is held since {held.since:%Y-%m-%d %H:%M} UTC: {held.reason}",
             f"Decide with: scoring results approve {held.job_id} --reason TEXT, or: scoring results refuse {held.job_id} --reason TEXT",
+        )
+
+
+def _check_names(bucket: Bucket, config: GuardConfig, channels: list[str]) -> Iterator[Finding]:
+    """Yields a warning for each section of config/guard.yaml about a channel that nothing publishes on: its limits are in force nowhere."""
+    entries, problems, _ = read_entries(bucket)
+    if problems:
+        return  # the check of the schedule names them
+    known = {*channels, *(entry.shown_on for entry in entries if entry.shown_on), *(held.channel for held in list_held(bucket))}
+    for name in sorted({*config.channels} - known):
+        close = difflib.get_close_matches(name, known, 1)
+        there = f"there are: {', '.join(sorted(known))}" if known else "there is none yet"
+        yield warning(
+            "guard",
+            f"{GUARD} has limits for {name}, but there is no channel {name}, and the schedule names none; {there}",
+            f"Write {close[0]}." if close else "Correct its name, unless its first result is still to come.",
         )
 
 

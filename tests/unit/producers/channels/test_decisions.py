@@ -2,6 +2,8 @@
 
 import contextlib
 import gzip
+import io
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,13 +15,16 @@ from producers.channels.deciding import approve, refuse
 from producers.channels.held import list_held
 from producers.channels.moving import existing_channel, roll_back_channel, unpin
 from producers.cli import root
+from producers.display.terminal import say_error
 from producers.enqueue.score import enqueue_score
 from producers.operations.checks.channels import check_channels
 from producers.operations.checks.examined import Examined
+from producers.schedule.schedule_file import SCHEDULE
 from shared.bucket.local import LocalBucket
 from shared.catalog.channels import channel_changes, channel_folder, read_channel
 from shared.catalog.held import read_decision
 from shared.catalog.manifests import CHANNELS, PREDICTIONS
+from shared.catalog.paths import MANIFEST
 from shared.errors import BrokerError, BucketError, HeldError, RequestError, ScoringError
 from shared.guard.config import GUARD
 from shared.jobs.files import JobFile
@@ -30,6 +35,7 @@ from shared.retention.config import RETENTION, read_retention
 from shared.retention.needs import read_needs
 from shared.retention.round import make_round
 from shared.settings import Settings
+from shared.text.numbered import in_lines
 from tests.handmade import die_after, make_job, publish_handmade, row, run_job, text_at, write_table
 from workers.notices import delivery
 from workers.scoring import publishing
@@ -152,6 +158,35 @@ def test_a_refused_result_is_shown_as_refused_and_not_as_one_to_approve(bucket, 
         assert f"refused by {who()} at" in words
         assert "(a broken join)" in words
         assert "results approve" not in words
+
+
+def test_people_read_once_why_a_result_is_held_with_a_line_for_each_reason(bucket, settings, held):
+    head, *reasons = in_lines(held.outcome().reason)
+    assert len(reasons) > 1
+    shown = scoring(settings, "jobs", "show", held.job_id).stdout
+    lines = [line.strip() for line in shown.splitlines()]
+    assert [lines.count(reason) for reason in reasons] == [1] * len(reasons)
+    assert [shown.count(reason.partition(") ")[2]) for reason in reasons] == [1] * len(reasons)
+    error = scoring(settings, "jobs", "show", held.job_id, "--follow", error=HeldError).exception
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        say_error(error.message, error.next_step)
+    assert said.getvalue().splitlines()[:-2] == [
+        f"Error: the result of job {held.job_id} is held: {head}",
+        *(f"  {reason}" for reason in reasons[:-1]),
+        f"  {reasons[-1]}.",
+    ]
+
+
+def test_programs_get_the_revision_of_a_held_result_and_no_place(bucket, settings, held):
+    place, revision = held.outcome().result, f"{held.outcome().result}/revisions/{held.job_id}"
+    shown = json.loads(scoring(settings, "jobs", "show", held.job_id, "--json").stdout)["outcome"]
+    listed = json.loads(scoring(settings, "jobs", "list", "--state", "held", "--json").stdout)[0]["outcome"]
+    followed = json.loads(scoring(settings, "jobs", "show", held.job_id, "--follow", "--json", error=HeldError).stdout)
+    for outcome in (shown, listed, followed):
+        assert (outcome["state"], outcome["result"], outcome["revision"]) == ("held", "", revision)
+    assert bucket.exists(f"{revision}/{MANIFEST}")
+    done = json.loads(scoring(settings, "jobs", "list", "--state", "done", "--json").stdout)[0]["outcome"]
+    assert (done["result"], "revision" in done) == (place, False)
 
 
 def test_an_approval_that_dies_at_any_write_does_not_announce_twice_that_the_result_is_held(bucket, settings, held, monkeypatch):
@@ -303,6 +338,42 @@ def test_an_unpin_that_died_at_any_write_is_completed_by_the_next(bucket, monkey
         assert not now.pinned
         assert f"channel-live-{now.number:06d}" in {folder.name for folder in undelivered(bucket)}
     assert 8 < writes < 29
+
+
+def test_unpin_of_a_channel_that_is_not_pinned_says_what_it_shows(bucket, settings):
+    first, second = job_for(bucket, 1), job_for(bucket, 2, ROWS - 3)
+    said = scoring(settings, "results", "unpin", "live").stdout
+    assert said.startswith(f"live was not pinned: it shows the result of job {second.job_id}, and the next result")
+    data = json.loads(scoring(settings, "results", "unpin", "live", "--json").stdout)
+    assert data == {"channel": "live", "changed": False, "job_id": second.job_id}
+    roll_back_channel(bucket, "live", to=None, reason="bad")
+    said = scoring(settings, "results", "unpin", "live").stdout
+    assert said.startswith(f"live is not pinned any more: it shows the result of job {first.job_id}, and the next result")
+
+
+@pytest.mark.parametrize(
+    ("section", "advice"), [("liev", "Write live."), ("nightly", ""), ("live", ""), ("new", ""), ("zzz", "Correct its name")]
+)
+def test_doctor_warns_of_limits_for_a_channel_that_nothing_publishes_on(bucket, settings, section, advice):
+    job_for(bucket, 1)
+    entry = {"name": "nightly", "cron": "0 4 * * *", "time_zone": "UTC", "model": "v1", "score": "data/predict/input/1"}
+    bucket.write(SCHEDULE, json.dumps([entry]).encode())
+    waiting = make_job(bucket, minute=2, table="data/predict/input/1/keywords.csv", channel="new")
+    bucket.write(GUARD, b"]")
+    assert run_job(waiting).state == JobState.HELD
+    bucket.write(GUARD, f"{section}: {{mode: warn}}".encode())
+    found = [finding for finding in check_channels(Examined(settings=settings, bucket=bucket)) if finding.subject == "guard"]
+    assert [finding.state for finding in found] == (["warning"] if advice else [])
+    if found:
+        assert f"{GUARD} has limits for {section}, but there is no channel {section}" in found[0].text
+        assert "there are: live, new, nightly" in found[0].text
+        assert advice in found[0].next_step
+
+
+def test_doctor_does_not_guess_what_a_schedule_that_cannot_be_read_names(bucket, settings):
+    bucket.write(SCHEDULE, b"- name")
+    bucket.write(GUARD, b"nightly: {mode: warn}")
+    assert [*check_channels(Examined(settings=settings, bucket=bucket))] == []
 
 
 @pytest.mark.parametrize("decision", ["none", "refused"])
