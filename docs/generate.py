@@ -93,14 +93,15 @@ def _command(path: tuple[str, ...], command: click.Command) -> str:
 
 
 def _row(option: click.Option, context: click.Context) -> str:
-    """An option as a row of a table; the values of a choice go into its text, since a bar would end the cell."""
+    """An option as a row of a table; the values of a choice go into its text, and a bar is an entity, since it would end the cell."""
     record = option.get_help_record(context)
     assert record is not None
     name, text = record
     if isinstance(option.type, click.Choice):
         name = name.partition(" [")[0]
         text = f"{text} One of {', '.join(f'`{value}`' for value in option.type.choices)}."
-    return f"| `{name}` | {_cell(text)} |"
+    code = f"<code>{_cell(name)}</code>" if "|" in name else f"`{name}`"
+    return f"| {code} | {_cell(text)} |"
 
 
 def _verbatim(paragraph: str) -> str:

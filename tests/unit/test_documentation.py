@@ -12,6 +12,7 @@ import click
 import pytest
 
 from producers.cli.root import scoring
+from producers.stack.launch.output import Output
 from shared.settings import SECRETS, Settings
 from tests.conftest import REPOSITORY
 
@@ -41,6 +42,13 @@ def test_every_setting_is_on_the_page_of_settings_and_has_a_meaning():
 
 def test_the_readme_is_short():
     assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-result.md", "docs/how-to/a-held-result.md"])
+def test_a_reader_waits_for_the_line_that_the_stack_prints_when_it_is_ready(page, tmp_path, capsys):
+    Output(tmp_path / "up.log").say("up", "ready after 3.2 s")
+    line = capsys.readouterr().out.partition("3.2")[0].strip()
+    assert f"`{line} ... s`" in (REPOSITORY / page).read_text()
 
 
 @pytest.mark.parametrize("page", [*PAGES, REPOSITORY / "CHANGELOG.md", REPOSITORY / "deploy/README.md"], ids=lambda page: page.name)
