@@ -176,16 +176,6 @@ def test_a_channel_that_shows_the_same_rates_of_a_later_job_is_no_change_and_is_
     assert said.count("UTC, which has the same rates") == 2  # of the place, too
 
 
-def test_other_rates_of_a_later_run_of_the_same_request_are_a_change_of_the_channel(settings, bucket, old):
-    first = scored(settings, bucket, "v1", channel="live")
-    publish_handmade(bucket, made=NOON + timedelta(hours=1), weights=[weight * 1.01 for weight in WEIGHTS])
-    later = scored(settings, bucket, "v1", channel="live", again=True)
-    error = scoring(settings, bucket, "score", TABLE, "--model", "v1", "--channel", "live", code=2).exception
-    assert f"job {first.job_id} is done, but since then" in error.message
-    assert f"live shows the result of job {later.job_id} since" in error.message
-    assert f"scoring results rollback live --to {first.job_id} --reason TEXT" in error.next_step
-
-
 def test_a_held_result_whose_table_was_scored_again_does_not_answer_a_repeated_request(settings, bucket, old):
     scored(settings, bucket, old, channel="live")
     other = write_table(bucket, [row(number) for number in range(6)], path="data/predict/input/2026/11/24/prediction_input.csv")
