@@ -11,7 +11,7 @@ compile --extra s3 --extra gcs --extra optuna --extra serve --extra docs --extra
 tested=$(mktemp)
 trap 'rm -f "$tested"' EXIT
 grep -E '^[a-z]' requirements-dev.lock | sed 's/ \\$//' >"$tested"
-compile --constraints "$tested" --output-file requirements.lock
+compile --constraints "$tested" --extra serve --output-file requirements.lock
 # for definitions of the older service that need it
 compile --constraints "$tested" --extra xgboost --output-file requirements-xgboost.lock
 # the image supports every kind of bucket and search; the notebook's image extends it
