@@ -136,6 +136,15 @@ class PredictionIndex:
             yield self._batch(number)
             self._let_go()
 
+    def mapped(self) -> Iterator[tuple[Sequence[Key], np.ndarray, list[np.ndarray]]]:
+        """Yields keys, rates and bounds of each batch as they are in the memory map, to be kept for many lookups; nothing is copied."""
+        for number in range(self._file.num_record_batches):
+            batch = self._batch(number)
+            if batch.num_rows:
+                there = dict(zip(batch.schema.names, batch.columns, strict=True))
+                keys = there[KEY].to_numpy().data if self.has_whole_keys else _Texts(there[KEY])
+                yield keys, there[CR].to_numpy(), [there[name].to_numpy() for name in (LOW, HIGH) if name in there]
+
     def between(self, low: Key | None, high: Key | None) -> IndexRows:
         """Returns the rows with ``low <= key < high``; None is an open end."""
         start = 0 if low is None else self._position(low)

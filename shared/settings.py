@@ -6,7 +6,9 @@ all other names start with ``SCORING_``. A secret may be in a file, whose path i
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
@@ -83,6 +85,40 @@ class Settings(BaseSettings):
     flower_password: SecretStr = SecretStr("")
     """Password of the Flower dashboard. Empty: ``scoring up`` generates one and prints it."""
 
+    serve_model: Annotated[str, StringConstraints(min_length=1)] = "champion"
+    """The alias, release or definition with which the HTTP server computes rates."""
+
+    serve_channel: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")] = "live"
+    """The channel whose published rates the HTTP server answers with."""
+
+    serve_host: Annotated[str, StringConstraints(min_length=1)] = "127.0.0.1"
+    """Address that the HTTP server listens on. The image sets 0.0.0.0. Any address but a loopback one needs tokens."""
+
+    serve_port: Port = 8080
+    """Port of the HTTP server."""
+
+    serve_workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes of the HTTP server, each with one thread for predictions."""
+
+    serve_max_rows: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Rows of one HTTP request; more are refused with 413."""
+
+    serve_max_age: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9} ?(d|h|min|s)$")] = "36h"
+    """The age from which a published rate has the status OUTSIDE_MAX_AGE, such as 36h or 90min."""
+
+    serve_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """Requests that one process of the HTTP server works on at once; more are refused with 503."""
+
+    serve_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """Seconds for one HTTP request, from its first byte to its answer."""
+
+    serve_body_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 4 << 20
+    """The largest body of an HTTP request, in bytes; a larger one is refused with 413."""
+
+    serve_tokens: SecretStr = SecretStr("")
+    """Tokens of the HTTP server, separated by commas or lines, each as ``rates:TOKEN`` or ``jobs:TOKEN``. Several of a kind are accepted,
+    so that one can replace another. Empty: everyone who reaches the address reads rates, and no one can change jobs over HTTP."""
+
     log: Literal["text", "json"] = "text"
     """Format of the log: lines for people, or json for programs."""
 
@@ -146,6 +182,15 @@ class Settings(BaseSettings):
             raise ValueError(f"every key must have at least {SHORTEST_KEY} characters")
         return secret
 
+    @field_validator("serve_tokens")
+    @classmethod
+    def _are_tokens(cls, secret: SecretStr) -> SecretStr:
+        for token in serve_tokens_of(secret):
+            kind, _, text = token.partition(":")
+            if kind not in SERVE_TOKEN_KINDS or len(text) < SHORTEST_KEY or not text.isascii():
+                raise ValueError(f"every token must be rates:TOKEN or jobs:TOKEN, with at least {SHORTEST_KEY} ASCII characters")
+        return secret
+
     @property
     def signer(self) -> Signer:
         """Signs and checks manifests with the keys of ``SCORING_STORE_KEY``."""
@@ -155,6 +200,14 @@ class Settings(BaseSettings):
     def broker_url(self) -> str:
         """The address of the broker: ``REDIS_URL``, or the embedded server of ``scoring up``."""
         return self.redis_url.get_secret_value() or f"redis://127.0.0.1:{self.redis_port}/0"
+
+
+SERVE_TOKEN_KINDS = ("rates", "jobs")
+
+
+def serve_tokens_of(secret: SecretStr) -> list[str]:
+    """Returns the tokens of ``SCORING_SERVE_TOKENS``, each with its kind, as ``rates:TOKEN``."""
+    return secret.get_secret_value().replace(",", " ").split()
 
 
 def _keys(secret: SecretStr) -> list[str]:
@@ -173,6 +226,7 @@ SECRETS = {
     "WEBHOOK_URL": "WEBHOOK_URL",
     "SCORING_STORE_KEY": "store_key",
     "SCORING_FLOWER_PASSWORD": "flower_password",
+    "SCORING_SERVE_TOKENS": "serve_tokens",
 }
 """Variables that can be given as a file, ``<name>_FILE``, the way container platforms pass secrets; each with its field in Settings."""
 
@@ -180,8 +234,10 @@ MAY_BE_EMPTY = ("WEBHOOK_URL",)
 """Variables whose file may be empty, which equals an empty variable."""
 
 
-def read_settings() -> Settings:
+def read_settings(options: Mapping[str, str] = MappingProxyType({})) -> Settings:
     """Reads the environment and the files that it names, and removes variables that would override these settings.
+
+    ``options`` are variables that take precedence over the environment, those of a command line.
 
     Raises:
         SettingsError: a variable holds an unusable value; the message names the variable.
@@ -193,7 +249,8 @@ def read_settings() -> Settings:
     if "store_key" not in in_files and not os.environ.get("SCORING_STORE_KEY") and (key := _store_key_at_home()) is not None:
         in_files["store_key"] = key
     try:
-        return Settings(**in_files)  # type: ignore[arg-type]  # text, which the fields validate as they do the environment's
+        fields = {name.removeprefix("SCORING_").lower(): value for name, value in options.items()}
+        return Settings(**(in_files | fields))  # type: ignore[arg-type]  # text, which the fields validate as they do the environment's
     except ValidationError as error:
         first = error.errors()[0]
         why = first["msg"].removeprefix("Value error, ").replace("Input should be", "it must be")
@@ -204,7 +261,7 @@ def read_settings() -> Settings:
                 f"the file that {variable}_FILE names holds a value that cannot be used: {why}",
                 next_step="Correct the file, or name another.",
             ) from None
-        is_secret = "password" in name or "key" in name or name in ("WEBHOOK_URL", "REDIS_URL")
+        is_secret = "password" in name or "key" in name or "tokens" in name or name in ("WEBHOOK_URL", "REDIS_URL")
         shown = "a value" if is_secret else f"the value {first['input']!r}"
         raise SettingsError(
             f"the environment variable {variable} has {shown} that cannot be used: {why}",

@@ -35,8 +35,8 @@ class Approval:
     """The approval that this call completes; None if it approved the result itself."""
 
 
-def approve(settings: Settings, bucket: Bucket, job_id: str, *, reason: str) -> Approval:
-    """Approves a held result; the finish step then publishes it.
+def approve(settings: Settings, bucket: Bucket, job_id: str, *, reason: str, by: str = "") -> Approval:
+    """Approves a held result; the finish step then publishes it. ``by`` is who does so, if not the person at this terminal.
 
     If its channel was changed since the guard compared them, the finish step compares again, and may hold the result once more.
     An approval whose command was interrupted is completed by the next one, whose reason is not kept.
@@ -46,7 +46,7 @@ def approve(settings: Settings, bucket: Bucket, job_id: str, *, reason: str) -> 
     """
     check_decision_reason(reason)
     folder = JobFolder(bucket, job_id)
-    decided = _decide(folder, "approved", reason)
+    decided = _decide(folder, "approved", reason, by or who())
     outcome = folder.outcome()
     is_held = outcome is not None and outcome.state == JobState.HELD
     if decided.decision.verdict != "approved" or not (decided.is_own or is_held):
@@ -56,14 +56,14 @@ def approve(settings: Settings, bucket: Bucket, job_id: str, *, reason: str) -> 
     return Approval(enqueued=enqueued, earlier=None if decided.is_own else decided.decision)
 
 
-def refuse(bucket: Bucket, job_id: str, *, reason: str) -> Decision:
-    """Refuses a held result: its channel keeps what it shows, and the result stays as a revision.
+def refuse(bucket: Bucket, job_id: str, *, reason: str, by: str = "") -> Decision:
+    """Refuses a held result: its channel keeps what it shows, and the result stays as a revision. ``by`` is as in ``approve``.
 
     Raises:
         RequestError: the job is not held, or somebody decided before.
     """
     check_decision_reason(reason)
-    decided = _decide(JobFolder(bucket, job_id), "refused", reason)
+    decided = _decide(JobFolder(bucket, job_id), "refused", reason, by or who())
     if not decided.is_own:
         raise _decided_before(job_id, decided.decision)
     unmark_held(bucket, job_id)
@@ -77,7 +77,7 @@ def check_decision_reason(reason: str) -> None:
     check_reason(reason)
 
 
-def _decide(folder: JobFolder, verdict: Literal["approved", "refused"], reason: str) -> Decided:
+def _decide(folder: JobFolder, verdict: Literal["approved", "refused"], reason: str, by: str) -> Decided:
     """Writes the decision of this person, unless there is one.
 
     Raises:
@@ -99,7 +99,7 @@ def _decide(folder: JobFolder, verdict: Literal["approved", "refused"], reason: 
             f"the result of job {folder.job_id} is not held: the job {state}", next_step="List held results with: scoring results held"
         )
     _remove_damaged(folder)
-    own = Decision(verdict=verdict, at=datetime.now(UTC), by=who(), reason=reason, compared_with=_compared_with(folder))
+    own = Decision(verdict=verdict, at=datetime.now(UTC), by=by, reason=reason, compared_with=_compared_with(folder))
     if folder.bucket.create(folder.file(JobFile.DECISION), own.to_json()):
         return Decided(decision=own, is_own=True)
     first = read_decision(folder)

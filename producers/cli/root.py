@@ -61,6 +61,7 @@ COMMANDS = {
     "up": "stack:up",
     "run": "stack:run",
     "health": "stack:health",
+    "serve": "stack:serve",
     "sample": "submit:sample",
     "train": "submit:train",
     "score": "submit:score",

@@ -14,7 +14,7 @@ from typing import Any
 import kombu.exceptions
 import redis
 
-from producers.stack.services import BEAT, FLOWER, NAMES, workers_of
+from producers.stack.services import BEAT, FLOWER, NAMES, SERVE, workers_of
 from shared.errors import BrokerError
 from shared.queue.client import connect_to_redis
 from shared.queue.state import heartbeat
@@ -35,6 +35,8 @@ def find_problem(service: str, settings: Settings) -> str | None:
     """
     if service == FLOWER:
         return None if flower_answers(settings.flower_port) else f"Flower does not answer on port {settings.flower_port}"
+    if service == SERVE:
+        return server_problem(settings)
     try:
         with connect_to_redis(settings.broker_url) as client:
             return _problem_of_beat(settings, client) if service == BEAT else _problem_of_worker(NAMES[service], settings, client)
@@ -82,10 +84,23 @@ def _next_messages(client: redis.Redis, queues: Sequence[str]) -> dict[str, byte
     return {queue: message for queue in queues if isinstance(message := client.lindex(queue, -1), bytes)}
 
 
+def server_problem(settings: Settings) -> str | None:
+    """Returns why the HTTP server does not do its work, or None."""
+    host = settings.serve_host if settings.serve_host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - a comparison
+    if _answers(host, settings.serve_port, "/v2/health/live", ANSWER_SECONDS):
+        return None
+    return f"the HTTP server does not answer on port {settings.serve_port}, or a prediction hangs"
+
+
 def flower_answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    """Returns True if Flower serves its page on this machine."""
+    return _answers("127.0.0.1", port, "/healthcheck", 1)
+
+
+def _answers(host: str, port: int, path: str, seconds: float) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=seconds)
     try:
-        connection.request("GET", "/healthcheck")
+        connection.request("GET", path)
         return connection.getresponse().status == http.HTTPStatus.OK
     except (OSError, http.client.HTTPException):
         return False

@@ -3,12 +3,14 @@
 Imports no slow module, because the health check of a container imports this one every half minute.
 """
 
+import ipaddress
 import os
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NoReturn
 
 from shared.errors import RequestError
@@ -19,7 +21,7 @@ from shared.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 """The parent folder of the packages, from which ``workers.app`` can be imported."""
 
-WORKER, CONTROL, BEAT, FLOWER = "worker", "control", "beat", "flower"
+WORKER, CONTROL, BEAT, FLOWER, SERVE = "worker", "control", "beat", "flower", "serve"
 NAMES = {WORKER: "score", CONTROL: "control"}
 """The names of the workers on the queue and in Flower."""
 
@@ -30,18 +32,21 @@ CONTROL_PROCESSES = 2
 """With one process, a hanging webhook would delay every plan and finish."""
 
 
-def run(service: str, settings: Settings) -> NoReturn:
-    """Replaces this process by the service. The process id stays, so signals reach it.
+def run(service: str, settings: Settings, options: Mapping[str, str] = MappingProxyType({})) -> NoReturn:
+    """Replaces this process by the service, with ``options`` in its environment. The process id stays, so signals reach it.
 
     Raises:
         RequestError: a setting is invalid.
     """
-    environment = dict(os.environ)  # only passed on
+    environment = dict(os.environ) | dict(options)  # only passed on
     if service == BEAT:
         command = beat_command(settings.home.absolute())
     elif service == FLOWER:
         command = flower_command()
         environment |= _flower_alone(settings)
+    elif service == SERVE:
+        command = serve_command(settings)
+        environment |= _environment_of_serve(settings)
     else:
         command = next(lone_worker_command(*worker) for worker in workers_of(settings) if worker[0] == NAMES[service])
         environment.pop("REMAP_SIGTERM", None)
@@ -53,6 +58,39 @@ def run(service: str, settings: Settings) -> NoReturn:
         os.execve(command[0], command, environment)  # noqa: S606 - a program of this product
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def serve_command(settings: Settings) -> list[str]:
+    """The command of the HTTP server; its options are settings.
+
+    Raises:
+        RequestError: other machines could reach it without a token.
+    """
+    if not settings.serve_tokens and not _is_loopback(settings.serve_host):
+        raise RequestError(
+            f"no token is set, and other machines reach {settings.serve_host}",
+            next_step="Set SCORING_SERVE_TOKENS_FILE to a file with a line rates:TOKEN, or listen on 127.0.0.1.",
+        )
+    return [sys.executable, "-m", "workers.serving"]
+
+
+def _environment_of_serve(settings: Settings) -> dict[str, str]:
+    """The bucket and the home as seen from this folder, which may be any; and one thread for predictions in each process."""
+    bucket = settings.bucket_url
+    if not bucket.startswith(("s3://", "gs://")):
+        bucket = str(Path(bucket.removeprefix("file://")).absolute())
+    more = {} if settings.definitions is None else {"SCORING_DEFINITIONS": str(settings.definitions.absolute())}
+    home = str(settings.home.absolute())
+    return more | {"BUCKET_URL": bucket, "SCORING_HOME": home, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _flower_alone(settings: Settings) -> dict[str, str]:

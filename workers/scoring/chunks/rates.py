@@ -37,8 +37,36 @@ class Scored:
         return [*self.keys, self.cr, *self.bounds]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """The rows that have a rate, with their rates."""
+
+    rows: table_rows.Rows
+    cr: np.ndarray
+    """float64 in [0, 1], one per row."""
+    bounds: list[np.ndarray]
+    """Lower and upper bound of each rate, float64 in [0, 1]; empty unless requested."""
+    clipped: int
+    """How many predictions were outside [0, 1] and were set to the nearer end."""
+
+
 def predict(release: Release, rows: table_rows.Rows, *, interval: bool = False, path: str = "the table") -> Scored:
-    """Returns the scored rows with their rates, and with the bounds of these if ``interval`` is true.
+    """Returns the scored rows with their rates, and with the bounds of these if ``interval`` is true; see ``predict_valid``."""
+    found = predict_valid(release, rows, interval=interval, path=path)
+    keys, rows = release.manifest.keys, found.rows
+    return Scored(
+        keys=rows.keys(keys),
+        device=rows.device,
+        cr=found.cr,
+        bounds=found.bounds,
+        clipped=found.clipped,
+        rejects=rows.rejects,
+        indexed=IndexedRows.of(rows.frame, Features.of(release.manifest.columns, keys), rows.lines.all(), rows.clicks),
+    )
+
+
+def predict_valid(release: Release, rows: table_rows.Rows, *, interval: bool = False, path: str = "the table") -> Predicted:
+    """Returns the rows with a valid rate, and with the bounds of these if ``interval`` is true.
 
     A row is rejected if its prediction or a bound is not finite, or if its rate is outside its bounds, so no such value is ever written.
 
@@ -47,7 +75,7 @@ def predict(release: Release, rows: table_rows.Rows, *, interval: bool = False, 
         TableError: the definition refuses the table.
     """
     if rows.frame.empty:
-        return _scored(release, rows, np.empty(0), [np.empty(0)] * 2 if interval else [], clipped=0)
+        return Predicted(rows=rows, cr=np.empty(0), bounds=[np.empty(0)] * 2 if interval else [], clipped=0)
     cr, *bounds = _raw_predictions(release, rows, path, interval=interval)
     finite = np.isfinite(cr)
     for bound in bounds:
@@ -63,20 +91,7 @@ def predict(release: Release, rows: table_rows.Rows, *, interval: bool = False, 
             rows = table_rows.reject_rows(rows, ~inside, rates, OUTSIDE)
             cr, rates, bounds = cr[inside], rates[inside], [low[inside], high[inside]]
     clipped = np.count_nonzero((cr < 0) | (cr > 1))
-    return _scored(release, rows, rates, bounds, clipped=int(clipped))
-
-
-def _scored(release: Release, rows: table_rows.Rows, rates: np.ndarray, bounds: list[np.ndarray], *, clipped: int) -> Scored:
-    keys = release.manifest.keys
-    return Scored(
-        keys=rows.keys(keys),
-        device=rows.device,
-        cr=rates,
-        bounds=bounds,
-        clipped=clipped,
-        rejects=rows.rejects,
-        indexed=IndexedRows.of(rows.frame, Features.of(release.manifest.columns, keys), rows.lines.all(), rows.clicks),
-    )
+    return Predicted(rows=rows, cr=rates, bounds=bounds, clipped=int(clipped))
 
 
 def _raw_predictions(release: Release, rows: table_rows.Rows, path: str, *, interval: bool) -> list[np.ndarray]:

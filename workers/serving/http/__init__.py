@@ -1,0 +1,1 @@
+"""The server: protocol, limits, tokens, errors and logs; knows no particular route."""

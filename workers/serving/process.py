@@ -1,0 +1,85 @@
+"""One process of the server: ``python -m workers.serving.process SOCKET PARENT READY``, started by the supervisor."""
+
+import contextlib
+import functools
+import os
+import socket
+import sys
+
+import structlog
+
+from model_store.isolated_loading import end_with_parent
+from model_store.library import ModelLibrary
+from shared.bucket.opening import open_bucket
+from shared.logs import set_up_logs
+from shared.settings import Settings, read_settings
+from workers.serving.http.access_log import make_access_log
+from workers.serving.http.application import make_application
+from workers.serving.http.server import Server
+from workers.serving.http.service import Service
+from workers.serving.http.tokens import Tokens
+from workers.serving.metrics import Metrics
+from workers.serving.releases.swapping import Events, Swapper, Watched
+
+log = structlog.get_logger()
+
+SWITCH_SECONDS = 0.0005
+"""Loading a release runs Python beside the event loop; at the default of 5 ms, each request would wait that long for its turn."""
+
+
+def run_process(settings: Settings, listening: socket.socket, ready: int | None = None) -> None:
+    """Serves until SIGTERM; writes to the pipe ``ready``, if one is given, once it can answer."""
+    set_up_logs(settings)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    service = make_service(settings)
+    server = Server(make_application(service), service)
+    if ready is not None:
+        service.swapper.events.looked.append(functools.partial(_tell_ready, service, ready))
+    service.swapper.start()
+    server.run(sockets=[listening])
+    service.swapper.stop()
+
+
+def make_service(settings: Settings) -> Service:
+    """Returns the state of a process; nothing is loaded yet."""
+    bucket = open_bucket(settings.bucket_url, settings.signer)
+    library = ModelLibrary(bucket, settings.home / "releases", settings.definitions)
+    metrics = Metrics()
+    watched = Watched(bucket=bucket, library=library, home=settings.home, model=settings.serve_model, channel=settings.serve_channel)
+    swapper = Swapper(watched, Events(swapped=metrics.note_swap, failed=metrics.note_failure))
+    service = Service(
+        settings=settings,
+        swapper=swapper,
+        metrics=metrics,
+        access_log=make_access_log(settings),
+        tokens=Tokens.of(settings.serve_tokens),
+    )
+    swapper.events.looked.append(lambda: _read_tokens(service))
+    return service
+
+
+def _tell_ready(service: Service, ready: int) -> None:
+    if service.is_ready:
+        with contextlib.suppress(OSError):  # said before, or the supervisor has gone on
+            os.write(ready, b".")
+            os.close(ready)
+
+
+def _read_tokens(service: Service) -> None:
+    """Takes over the tokens of a file that was changed, so that a new one needs no restart."""
+    now = read_settings().serve_tokens
+    if now != service.settings.serve_tokens and now.get_secret_value():
+        service.settings = service.settings.model_copy(update={"serve_tokens": now})
+        service.tokens = Tokens.of(now)
+        log.info("tokens read again")
+
+
+def main() -> None:
+    """Serves on the socket that the supervisor has opened."""
+    end_with_parent(int(sys.argv[2]))
+    listening = socket.socket(fileno=int(sys.argv[1]))
+    run_process(read_settings(), listening, int(sys.argv[3]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The rates of rows: published, or computed with the release in use."""

@@ -1,0 +1,51 @@
+"""What one request is answered from: a release, the result of a channel, or both."""
+
+from dataclasses import dataclass
+
+from model_store.store import Release
+from shared.catalog.manifests import KEYS
+from workers.serving.rates.published import PublishedResult
+from workers.tables.json_rows import JsonRows
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedRelease:
+    """A release that computes rates, with what is prepared once for it."""
+
+    release: Release
+    json_rows: JsonRows
+
+    @staticmethod
+    def of(release: Release) -> "LoadedRelease":
+        """Returns a release with its columns prepared."""
+        return LoadedRelease(release=release, json_rows=JsonRows(release.manifest.columns, release.manifest.keys))
+
+    @property
+    def name(self) -> str:
+        """The id of the release."""
+        return self.release.manifest.release
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """A release and a result that belong together. A request takes this object once, so an answer never mixes two states."""
+
+    loaded: LoadedRelease | None = None
+    published: PublishedResult | None = None
+
+    @property
+    def release(self) -> str:
+        """The id of the release that computes rates; empty without one."""
+        return "" if self.loaded is None else self.loaded.name
+
+    @property
+    def revision(self) -> str:
+        """The folder of the published result; empty without one."""
+        return "" if self.published is None else self.published.manifest.revision
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key columns of the published result, or else of the release."""
+        if self.published is not None:
+            return self.published.keys
+        return KEYS if self.loaded is None else self.loaded.release.manifest.keys

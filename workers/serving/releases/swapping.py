@@ -1,0 +1,174 @@
+"""Looks at the alias and the channel once a second, in a thread, and exchanges what is served when either has moved.
+
+What is new is opened beside what is served. A failure keeps what is served, is counted, and is announced once a day.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from model_store.foreign_code import SoftTimeLimitExceeded
+from model_store.library import ModelLibrary
+from shared.bucket.interface import Bucket
+from shared.catalog.aliases import resolve
+from shared.catalog.channels import ChannelChange, read_channel
+from shared.errors import ScoringError
+from shared.jobs.messages import Notice
+from shared.jobs.outbox import announce
+from workers.serving.rates.serving import Serving
+from workers.serving.releases.opening import open_published, open_release
+
+log = structlog.get_logger()
+
+LOOK_SECONDS = 1.0
+RETRY_SECONDS = 30.0
+"""What could not be opened is tried again after this time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """What a server serves: where it is, and by which names."""
+
+    bucket: Bucket
+    library: ModelLibrary
+    home: Path
+    model: str
+    """A release, an alias or a definition."""
+    channel: str
+
+
+@dataclass
+class Events:
+    """Called when something was exchanged or could not be, with its kind: ``release`` or ``result``."""
+
+    swapped: Callable[[str, float], None] = lambda _kind, _seconds: None
+    failed: Callable[[str], None] = lambda _kind: None
+    looked: list[Callable[[], None]] = field(default_factory=list)
+    """Called after each look."""
+
+
+@dataclass
+class Swapper:
+    """Holds what is served now; ``serving`` is replaced as a whole."""
+
+    watched: Watched
+    events: Events = field(default_factory=Events)
+    serving: Serving = field(default_factory=Serving)
+    problems: dict[str, str] = field(default_factory=dict)
+    """Kind -> why the newest release or result is not served; empty while all is well."""
+    _not_before: dict[tuple[str, str], float] = field(default_factory=dict)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def is_ready(self) -> bool:
+        """True once there is something to answer from."""
+        return self.serving.loaded is not None or self.serving.published is not None
+
+    def start(self) -> threading.Thread:
+        """Starts the thread; the first look is made at once."""
+        thread = threading.Thread(target=self._run, name="swapping", daemon=True)
+        thread.start()
+        return thread
+
+    def stop(self) -> None:
+        """Lets the thread end after its present look."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.look()
+                for call in self.events.looked:
+                    call()
+            except Exception:
+                log.exception("look failed")
+            self._stopping.wait(LOOK_SECONDS)
+
+    def look(self) -> None:
+        """Looks once, and exchanges what has moved."""
+        shown = self._read_channel()
+        self._follow_alias(shown)
+        if shown is not None:
+            self._follow_channel(shown)
+
+    def _read_channel(self) -> ChannelChange | None:
+        try:
+            return read_channel(self.watched.bucket, self.watched.channel)
+        except (ScoringError, OSError) as error:
+            self._note_problem("result", str(error))
+            return None
+
+    def _follow_alias(self, shown: ChannelChange | None) -> None:
+        watched, kind = self.watched, "release"
+        try:
+            release = resolve(watched.bucket, watched.model)
+        except (ScoringError, OSError) as error:
+            self._note_problem(kind, str(error))
+            return
+        if release == self.serving.release:
+            self.problems.pop(kind, None)
+            return
+        began = time.monotonic()
+        if self._is_resting(kind, release):
+            return
+        try:
+            loaded = open_release(watched.bucket, watched.library, release, shown)
+        except (ScoringError, OSError, SoftTimeLimitExceeded) as error:
+            self._fail(kind, release, f"the release {release} is not served", error)
+            return
+        self.serving = replace(self.serving, loaded=loaded)
+        self._note_swap(kind, release, time.monotonic() - began)
+
+    def _follow_channel(self, shown: ChannelChange) -> None:
+        watched, kind = self.watched, "result"
+        now = self.serving.published
+        if now is not None and (now.change == shown.number or now.manifest.revision == shown.revision):
+            self.problems.pop(kind, None)
+            return
+        began = time.monotonic()
+        if self._is_resting(kind, shown.job_id):
+            return
+        try:
+            published = open_published(watched.bucket, watched.home, watched.channel, shown)
+        except (ScoringError, OSError) as error:
+            self._fail(kind, shown.job_id, f"the result of job {shown.job_id} is not served", error)
+            return
+        self.serving = replace(self.serving, published=published)
+        self._note_swap(kind, shown.job_id, time.monotonic() - began)
+
+    def _is_resting(self, kind: str, name: str) -> bool:
+        return time.monotonic() < self._not_before.get((kind, name), 0.0)
+
+    def _note_swap(self, kind: str, name: str, seconds: float) -> None:
+        self.problems.pop(kind, None)
+        self._not_before.clear()
+        self.events.swapped(kind, seconds)
+        log.info("served from now on", kind=kind, name=name, seconds=round(seconds, 3))
+
+    def _note_problem(self, kind: str, why: str) -> None:
+        if self.problems.get(kind) != why:
+            log.warning("cannot look for a newer one", kind=kind, why=why)
+        self.problems[kind] = why
+
+    def _fail(self, kind: str, name: str, what: str, error: BaseException) -> None:
+        self._not_before = {key: until for key, until in self._not_before.items() if key[0] != kind}
+        self._not_before[kind, name] = time.monotonic() + RETRY_SECONDS
+        self.problems[kind] = str(error)
+        self.events.failed(kind)
+        log.error("not served", kind=kind, name=name, why=str(error))
+        day = datetime.now(UTC)
+        notice = Notice(
+            good=False,
+            title=f"HTTP: {what}",
+            facts={"reason": str(error), "still served": self.serving.release or "no release", "channel": self.watched.channel},
+            next_step=getattr(error, "next_step", "") or "See the log of: scoring serve",
+        )
+        try:
+            announce(self.watched.bucket, f"serve-{kind}-{name.replace('@', '-')}-{day:%Y%m%d}", notice)
+        except (ScoringError, OSError) as problem:
+            log.warning("notice not written", why=str(problem))
