@@ -33,21 +33,22 @@ class Metrics:
     """What this process counts."""
 
     def __init__(self) -> None:
-        from prometheus_client import Counter, Gauge, Histogram  # noqa: PLC0415 - imported at its first use
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram  # noqa: PLC0415 - imported at its first use
 
-        self._requests = Counter("scoring_serve_requests", "Requests, by route and status code.", ["route", "code"])
-        self._seconds = Histogram("scoring_serve_request_seconds", "Seconds to answer a request.", ["route"], buckets=BUCKETS)
-        self._rows = Counter("scoring_serve_rows", "Rows answered, by source and status.", ["source", "status"])
-        self._swaps = Counter("scoring_serve_swaps", "Releases and results exchanged.", ["kind"])
-        self._failures = Counter("scoring_serve_swap_failures", "Releases and results that could not be opened.", ["kind"])
+        self.registry = own = CollectorRegistry()
+        self._requests = Counter("scoring_serve_requests", "Requests, by route and status code.", ["route", "code"], registry=own)
+        self._seconds = Histogram("scoring_serve_request_seconds", "Seconds to answer a request.", ["route"], buckets=BUCKETS, registry=own)
+        self._rows = Counter("scoring_serve_rows", "Rows answered, by source and status.", ["source", "status"], registry=own)
+        self._swaps = Counter("scoring_serve_swaps", "Releases and results exchanged.", ["kind"], registry=own)
+        self._failures = Counter("scoring_serve_swap_failures", "Releases and results that could not be opened.", ["kind"], registry=own)
         self._finished = Gauge(
-            "scoring_serve_result_finished_timestamp_seconds", "When the published result was made.", multiprocess_mode="livemin"
+            "scoring_serve_result_finished_timestamp_seconds", "When the published result was made.", multiprocess_mode="livemin", registry=own
         )
-        self._age = Gauge("scoring_serve_result_age_seconds", "Age of the published result.", multiprocess_mode="livemax")
+        self._age = Gauge("scoring_serve_result_age_seconds", "Age of the published result.", multiprocess_mode="livemax", registry=own)
         self._release = Gauge(
-            "scoring_serve_release_info", "1 for the release and the result in use.", ["release", "job_id"], multiprocess_mode="livemax"
+            "scoring_serve_release_info", "1 for the release and the result in use.", ["release", "job_id"], multiprocess_mode="livemax", registry=own
         )
-        self._ready = Gauge("scoring_serve_ready_processes", "Processes that can answer.", multiprocess_mode="livesum")
+        self._ready = Gauge("scoring_serve_ready_processes", "Processes that can answer.", multiprocess_mode="livesum", registry=own)
         self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         self._shown: tuple[str, str] | None = None
 

@@ -23,7 +23,7 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 def make_application(service: Service) -> Front:
     """Returns the ASGI application of one process."""
-    app = FastAPI(title="Keyword scoring", version=code_version(), description=DESCRIPTION, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Keyword scoring", version=code_version(), description=DESCRIPTION, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_exception_handler(HttpError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_unknown)
     _add_rates(app, service)

@@ -1,0 +1,327 @@
+"""A real server on a real stack: the digits of three definitions, hostile clients, jobs, metrics, and an end that loses nothing."""
+
+import csv
+import gzip
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import REPOSITORY, Place, free_port, wait_until
+
+ROWS = 10_000
+CHANNEL = ALIAS = "http"
+RATES, JOBS = "r" * 20, "j" * 20
+
+
+@dataclass(kw_only=True)
+class Server:
+    """A server process, and a client of it."""
+
+    running: subprocess.Popen[bytes]
+    port: int
+    client: httpx.Client
+    log: Path
+
+    def rates(self, rows, source="auto"):
+        answer = self.client.post("/v1/rates", params={"source": source}, json={"rows": rows})
+        assert answer.status_code == 200, answer.text
+        return json.loads(answer.text, parse_float=str, parse_int=str)["rates"]
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+
+
+def start_server(place: Place, folder: Path, *options: str, **environment: str) -> Server:
+    port, log = free_port(), folder / "serve.log"
+    command = [sys.executable, "-m", "producers.cli", "serve", "--channel", CHANNEL, "--port", str(port), *options]
+    with log.open("wb") as out:
+        more = {"SCORING_HOME": str(folder / "home"), "PYTHONPATH": str(REPOSITORY)}
+        running = subprocess.Popen(command, env=place.environment | more | environment, stderr=out, stdout=out, cwd=folder)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {RATES}"}, timeout=30)
+
+    def is_ready():
+        if running.poll() is not None:
+            return True
+        try:
+            return client.get("/ping").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    wait_until(is_ready, 60, "the start of the server")
+    assert running.poll() is None, log.read_text()
+    return Server(running=running, port=port, client=client, log=log)
+
+
+def stop_server(server: Server) -> float:
+    began = time.monotonic()
+    server.running.terminate()
+    assert server.running.wait(20) == 0, server.log.read_text()
+    return time.monotonic() - began
+
+
+class Published:
+    """The shared stack, with a channel that shows the result of one definition after another."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.table = str(place.sample_table.relative_to(place.bucket))
+        with gzip.open(place.sample_table, "rt") as lines:
+            self.rows = [dict(cells) for _, cells in zip(range(ROWS), csv.DictReader(lines), strict=False)]
+        self.release = self.job_id = ""
+
+    def publish(self, definition: str) -> list[str]:
+        """Scores the table with a definition and promotes its release; returns the rates of its rows as texts."""
+        self.release = json.loads(self.place.scoring("models", "show", definition, "--json").stdout)["release"]
+        options = ("--model", self.release, "--channel", CHANNEL, "--guard", "off", "--reason", "another definition")
+        self.job_id = json.loads(self.place.scoring("score", self.table, *options, "--json").stdout)["job_id"]
+        self.place.scoring("models", "promote", self.release, "--alias", ALIAS, "--reason", "its turn")
+        file = self.place.bucket / f"data/predict/output/channels/{CHANNEL}/prediction_output.csv.gz"
+        return [line.rpartition(",")[2] for line in gzip.decompress(file.read_bytes()).decode().splitlines()[1 : ROWS + 1]]
+
+
+@pytest.fixture(scope="module")
+def published(trained: Place) -> Published:
+    made = Published(trained)
+    made.publish("v1")
+    return made
+
+
+@pytest.fixture(scope="module")
+def server(published, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serving")
+    tokens = folder / "tokens"
+    tokens.write_text(f"rates:{RATES}\njobs:{JOBS}\n")
+    started = start_server(published.place, folder, "--model", ALIAS, SCORING_SERVE_TOKENS_FILE=str(tokens))
+    yield started
+    assert stop_server(started) < 10
+
+
+def test_10_000_rows_have_the_very_digits_of_the_batch_published_and_computed_for_each_definition(server, published):
+    published.place.scoring("train", "v3")
+    for definition in ("v1", "v2", "v3"):
+        wanted = published.publish(definition)
+
+        def is_served(job_id=published.job_id, release=published.release):
+            state = server.client.get("/v2/health/ready").json()
+            return (state["job_id"], state["release"]) == (job_id, release)
+
+        wait_until(is_served, 60, f"the exchange to {definition}")
+        for first in range(0, ROWS, 1000):
+            rows = published.rows[first : first + 1000]
+            for source in ("published", "computed"):
+                found = server.rates(rows, source)
+                assert [rate["cr"] for rate in found] == wanted[first : first + 1000], (definition, source)
+
+
+def test_a_change_of_a_rate_is_explained_without_redis(server, published):
+    row = published.rows[0]
+    found = server.client.get(f"/v1/rates/{row['entity_id']}/{row['device']}/why", timeout=60)
+    assert found.status_code == 200, found.text
+    wanted = published.place.scoring_json("why", row["entity_id"], row["device"], "--in", CHANNEL)
+    assert {name: found.json()[name] for name in ("keys", "now", "before", "change", "split")} == {
+        name: wanted[name] for name in ("keys", "now", "before", "change", "split")
+    }
+    assert server.client.get("/v1/rates/987654321987/1/why", timeout=60).status_code in (200, 422)
+
+
+def test_a_job_is_enqueued_once_and_followed_to_its_end(server, published):
+    headers = {"Authorization": f"Bearer {JOBS}"}
+    body = {"kind": "score", "table": published.table, "model": "v1", "chunk_rows": 12_345}
+    made = server.client.post("/v1/jobs", json=body, headers=headers)
+    assert (made.status_code, made.json()["fresh"]) == (201, True)
+    assert server.client.post("/v1/jobs", json=body, headers=headers).json()["job_id"] == made.json()["job_id"]
+    path = made.headers["location"]
+    done = wait_until(lambda: (found := server.client.get(path, headers=headers).json())["state"] == "done" and found, 60, "the job")
+    assert done["outcome"]["facts"]["scored"] == "20,000"
+    assert server.client.post(f"{path}/cancel", headers=headers).status_code == 409
+    assert server.client.post(f"{path}/approve", json={"reason": "x"}, headers=headers).status_code == 409
+    assert server.client.get(path).status_code == 401
+
+
+def is_well(server):
+    return server.client.get("/v2/health/live").json() == {"live": True}
+
+
+def test_a_connection_that_sends_its_head_too_slowly_is_closed(server, published):
+    with server.connect() as slow:
+        slow.sendall(b"POST /v1/rates HTTP/1.1\r\nHost: here\r\n")
+        # meanwhile others are answered
+        assert is_well(server)
+        assert slow.recv(1000) == b""
+    assert is_well(server)
+
+
+def request_for(row, more=""):
+    head = f"GET /v1/rates/{row['entity_id']}/{row['device']} HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {RATES}\r\n{more}\r\n"
+    return head.encode()
+
+
+def read_to_end(connection):
+    found = b""
+    while block := connection.recv(65536):
+        found += block
+    return found
+
+
+def test_pipelined_requests_are_answered_in_order(server, published):
+    rows = published.rows[:5]
+    with server.connect() as connection:
+        connection.sendall(b"".join(request_for(row, "Connection: close\r\n" if row is rows[-1] else "") for row in rows))
+        text = read_to_end(connection).decode()
+    assert text.count("HTTP/1.1 200 OK") == 5
+    places = [
+        text.index(f'"entity_id":{row["entity_id"]},"device":{ {"Computer": 0, "Smartphone": 1, "Tablet": 2}[row["device"]] }')
+        for row in rows
+    ]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /v1/rates/1/1 HTTP/1.1\r\nHost: here\r\nX-Long: " + b"a" * 200_000 + b"\r\n\r\n",
+        b"POST /v1/rates HTTP/1.1\r\nHost: here\r\nContent-Length: -5\r\n\r\n",
+        b"POST /v1/rates HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"\0" * 1000,
+    ],
+)
+def test_what_is_no_request_ends_its_own_connection_only(server, sent):
+    with server.connect() as connection:
+        try:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(65536)
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+    assert is_well(server)
+
+
+def test_a_client_that_closes_its_half_or_leaves_gets_what_it_asked_for_or_nothing(server, published):
+    with server.connect() as connection:
+        connection.sendall(request_for(published.rows[0], "Connection: close\r\n"))
+        connection.shutdown(socket.SHUT_WR)
+        assert read_to_end(connection).startswith(b"HTTP/1.1 200 OK")
+    with server.connect() as connection:
+        connection.sendall(b"POST /v1/rates HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+    assert is_well(server)
+
+
+def test_the_metrics_of_the_process_are_there_for_prometheus(server, published):
+    server.rates([{"entity_id": published.rows[0]["entity_id"], "device": published.rows[0]["device"]}])
+    text = wait_until(
+        lambda: "scoring_serve_release_info" in (found := server.client.get("/metrics").text) and found, 10, "the gauges of the process"
+    )
+    for wanted in (
+        'scoring_serve_requests_total{code="200",route="/v1/rates"}',
+        'scoring_serve_request_seconds_bucket{le="0.0001"',
+        'scoring_serve_rows_total{source="published",status="PRESENT"}',
+        "scoring_serve_result_age_seconds",
+        f'job_id="{published.job_id}"',
+        "scoring_serve_ready_processes 1.0",
+        'scoring_serve_swaps_total{kind="release"}',
+    ):
+        assert wanted in text
+
+
+def test_schemathesis_finds_nothing_in_what_openapi_promises(server):
+    import schemathesis
+    from hypothesis import HealthCheck, given, settings
+
+    described = server.client.get("/openapi.json").json()
+    # each explanation starts a process
+    del described["paths"]["/v1/rates/{entity_id}/{device}/why"]
+    schema = schemathesis.openapi.from_dict(described)
+    schema.config.update(base_url=f"http://127.0.0.1:{server.port}")
+    problems = []
+    for operation in schema.get_all_operations():
+        case_of = operation.ok().as_strategy()
+        token = JOBS if operation.ok().path.startswith(("/v1/jobs", "/v1/held")) else RATES
+
+        @settings(max_examples=8, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(case=case_of)
+        def check(case, token=token):
+            answer = case.call(headers={"Authorization": f"Bearer {token}"})
+            case.validate_response(answer, checks=[schemathesis.checks.not_a_server_error])
+            if answer.status_code not in (404, 405):
+                case.validate_response(answer, headers={"Authorization": f"Bearer {token}"})
+
+        try:
+            check()
+        except Exception as error:
+            problems.append(f"{operation.ok().label}: {error}")
+    assert problems == []
+
+
+def asking(server: Server, row, seconds: float, found: list, is_over: threading.Event):
+    """Asks without a pause, each time on a connection that the server has not asked to close."""
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=10) as client:
+        limit = time.monotonic() + seconds
+        while time.monotonic() < limit and not is_over.is_set():
+            try:
+                found.append(client.get(f"/v1/rates/{row['entity_id']}/{row['device']}").status_code)
+            except httpx.TransportError as error:
+                found.append(repr(error))
+                if server.running.poll() is not None:
+                    return
+
+
+def test_at_sigterm_the_server_is_not_ready_at_once_and_ends_in_time_without_losing_a_request(published, tmp_path):
+    # a model that is not there: only published rates, which need no library of a definition
+    server = start_server(published.place, tmp_path, "--model", "nobody")
+    found: list = []
+    is_over = threading.Event()
+    thread = threading.Thread(target=asking, args=(server, published.rows[0], 20, found, is_over))
+    thread.start()
+    wait_until(lambda: len(found) > 20)
+    began = time.monotonic()
+    server.running.send_signal(signal.SIGTERM)
+    wait_until(lambda: server.client.get("/ping").status_code == 503, 3, "the end of its readiness", pause=0.01)
+    assert time.monotonic() - began < 2
+    is_over.set()  # whoever sends requests has learnt of it
+    thread.join()
+    assert server.running.wait(20) == 0
+    assert time.monotonic() - began < 10
+    assert set(found) == {200}
+
+
+@pytest.mark.long
+def test_replacing_all_processes_under_load_loses_no_request(published, tmp_path):
+    server = start_server(published.place, tmp_path, "--model", "nobody", "--workers", "2")
+    found: list = []
+    is_over = threading.Event()
+    threads = [threading.Thread(target=asking, args=(server, row, 120, found, is_over)) for row in published.rows[:4]]
+    for thread in threads:
+        thread.start()
+    os.kill(server.running.pid, signal.SIGHUP)
+    wait_until(lambda: "all processes replaced" in server.log.read_text(), 100, "the replacement")
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    assert set(found) == {200}
+    assert len(found) > 100
+    assert stop_server(server) < 11
+
+
+def test_a_server_that_others_reach_without_a_token_does_not_start(trained):
+    done = trained.scoring("serve", "--host", "0.0.0.0", code=2)
+    assert "SCORING_SERVE_TOKENS_FILE" in done.stderr
+
+
+def test_a_server_is_healthy_while_it_answers(server, trained):
+    environment = trained.environment | {"SCORING_SERVE_PORT": str(server.port)}
+    from tests.conftest import READY_CLI
+
+    assert READY_CLI.run(["health", "serve"], environment, 60).returncode == 0
+    assert READY_CLI.run(["health", "serve"], environment | {"SCORING_SERVE_PORT": str(free_port())}, 60).returncode == 1
