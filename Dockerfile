@@ -29,6 +29,7 @@ RUN useradd --uid 1000 --no-create-home --home-dir /var/lib/scoring scoring \
     && install --directory --mode 1777 /bucket /var/lib/scoring
 ENV BUCKET_URL=/bucket SCORING_HOME=/var/lib/scoring HOME=/var/lib/scoring
 ENV SCORING_FLOWER_HOST=0.0.0.0
+ENV SCORING_SERVE_HOST=0.0.0.0
 
 
 FROM libraries AS scoring

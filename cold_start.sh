@@ -55,6 +55,7 @@ start_here() {
         export SCORING_REDIS_PORT=${SCORING_REDIS_PORT:-$(free_port 6389)}
     fi
     export SCORING_FLOWER_PORT=${SCORING_FLOWER_PORT:-$(free_port 5555)}
+    export SCORING_SERVE_PORT=${SCORING_SERVE_PORT:-$(free_port 8080)}
 
     # it contains logs and keys
     umask 077
@@ -67,9 +68,11 @@ start_here() {
     # an old log may be readable by others
     rm -f "$ready" "$log"
 
+    with_http=()
+    [ "$way" != keep ] || with_http=(--serve)
     echo "Starting server, workers, beat and Flower (their log: $log) ..."
     # in its own session, so that Ctrl-C here stops it in order, through the trap below
-    nohup python -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' scoring up --ready-file "$ready" >"$log" 2>&1 </dev/null &
+    nohup python -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' scoring up "${with_http[@]}" --ready-file "$ready" >"$log" 2>&1 </dev/null &
     stack=$!
     stop() {
         if kill -0 "$stack" 2>/dev/null; then
@@ -125,7 +128,9 @@ done
 best=$(scoring models list --best-first --quiet | sed -n "/^v[12]@/{p;q;}")
 echo
 echo "Scoring with the better one, $best ..."
-job=$(scoring score "$table" --model "$best" --again --no-wait)
+channel=()
+[ "$way" != keep ] || channel=(--channel live)
+job=$(scoring score "$table" --model "$best" "${channel[@]}" --again --no-wait)
 scoring jobs show "$job" --follow >/dev/null
 scoring results show "$job"
 echo
@@ -144,6 +149,10 @@ if [ "$way" = keep ]; then
 import json, sys
 ready = json.load(open(sys.argv[1]))
 print("Flower: {flower_url}  user: {flower_user}  password: flower_password in {ready}".format(**ready, ready=sys.argv[1]))' "$ready"
+    key=$(scoring results head "$job" -n 1 --json | python -c 'import json, sys; print("{entity_id}/{device}".format(**json.load(sys.stdin)[0]))')
+    url=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["http_url"])' "$ready")
+    echo "Rates over HTTP, with examples to try: $url/docs"
+    echo "    curl $url/v1/rates/$key"
     echo "Stop it with: kill $stack"
 elif [ "$way" = docker ]; then
     echo

@@ -113,6 +113,7 @@ make_settings() {
     for name in REDIS_PASSWORD SCORING_FLOWER_PASSWORD SCORING_NOTEBOOK_TOKEN; do
         settle "$name" "$(random_secret)"
     done
+    settle SCORING_SERVE_TOKENS "rates:$(random_secret),jobs:$(random_secret)"
     settle SCORING_WORKER_MEMORY "$(memory_of_worker)m"
     settle_store_key
     own_settings
@@ -175,6 +176,7 @@ make_secrets() {
         secret redis-url "${redis:-redis://:$(setting REDIS_PASSWORD)@redis:6379/0}"
         secret redis-password "$(setting REDIS_PASSWORD)"
         secret flower-password "$(setting SCORING_FLOWER_PASSWORD)"
+        secret serve-tokens "$(setting SCORING_SERVE_TOKENS)"
         secret grafana-password "$(setting SCORING_FLOWER_PASSWORD)"
         secret notebook-token "$(setting SCORING_NOTEBOOK_TOKEN)"
         secret store-key "$(setting SCORING_STORE_KEY)"

@@ -20,14 +20,14 @@ import kombu.exceptions
 import redis
 
 from producers.stack.child import POLL_SECONDS, Child, python, tied, wait_for_end, worker_command
-from producers.stack.health import flower_answers
+from producers.stack.health import flower_answers, server_problem
 from producers.stack.launch.access import access_lines, write_ready_file
 from producers.stack.launch.environment import child_environment
 from producers.stack.launch.output import Output
 from producers.stack.launch.preflight import broker_problem, check_broker, check_bucket, check_ports, sole_use
 from producers.stack.launch.stop_signals import StopSignals
 from producers.stack.server import HOST, SERVER_START, server_command
-from producers.stack.services import beat_command, check_credentials, flower_command, flower_environment, workers_of
+from producers.stack.services import beat_command, check_credentials, flower_command, flower_environment, serve_command, workers_of
 from shared.bucket.opening import open_bucket
 from shared.errors import RequestError, ScoringError
 from shared.processes import limit_new_files
@@ -54,6 +54,8 @@ class Options:
     """After this time running work is aborted, and its messages return to the queue."""
     start_seconds: float = 120.0
     """The time for everything to answer; the first import of the libraries from a slow disk takes long."""
+    with_http: bool = False
+    """True to start the HTTP server, too."""
     ready_file: Path | None = None
     """A file to write when everything answers (JSON, readable only by its owner) and to remove at the end."""
 
@@ -75,6 +77,9 @@ def run_stack(settings: Settings, options: Options) -> int:
         raise RequestError(f"there is no folder {options.ready_file.parent} for the ready file", next_step="Make it or name another.")
     with sole_use(home):
         ports = {"SCORING_FLOWER_PORT": settings.flower_port}
+        if options.with_http:
+            serve_command(settings)  # refuses an address that others reach without a token
+            ports["SCORING_SERVE_PORT"] = settings.serve_port
         if settings.redis_url:
             check_broker(settings)
         else:
@@ -94,7 +99,7 @@ class Stack:
     server: Child | None = None
     workers: list[Child] = field(default_factory=list)
     restartable: list[Child] = field(default_factory=list)
-    """Beat and Flower: restarted when they die, because they hold no work and scoring continues."""
+    """Beat, Flower and the HTTP server: restarted when they die, because they hold no work and scoring continues."""
     exit_code: int = 0
 
     def __post_init__(self) -> None:
@@ -146,7 +151,12 @@ class Stack:
         # started last, because Flower queries the workers only once, at its start
         flower = self._child("flower", tied(flower_command()), flower_environment(self.settings, self.home, HOST, self._password))
         self.restartable.append(flower)
-        return self._watch_until(lambda: flower_answers(self.settings.flower_port), "Flower", self.options.start_seconds)
+        if not self._watch_until(lambda: flower_answers(self.settings.flower_port), "Flower", self.options.start_seconds):
+            return False
+        if not self.options.with_http:
+            return True
+        self.restartable.append(self._child("serve", tied(serve_command(self.settings))))
+        return self._watch_until(lambda: server_problem(self.settings) is None, "the HTTP server", self.options.start_seconds)
 
     def _child(
         self, name: str, command: Sequence[str], extra_environment: Mapping[str, str] | None = None, pass_fds: Sequence[int] = ()
@@ -193,10 +203,10 @@ class Stack:
         self._warn_of_other_stack()
         was_made = not self.settings.flower_password.get_secret_value()
         password = self._password if was_made else "as set in SCORING_FLOWER_PASSWORD"
-        for name, text in access_lines(self.settings, self._environment, password).items():
+        for name, text in access_lines(self.settings, self._environment, password, with_http=self.options.with_http).items():
             self.say("up", f"  {name:<7} {text}", secret=name == "Flower" and was_made)
         if self.options.ready_file is not None:
-            write_ready_file(self.options.ready_file, self.settings, self._password)
+            write_ready_file(self.options.ready_file, self.settings, self._password, with_http=self.options.with_http)
 
     def _warn_of_other_stack(self) -> None:
         with contextlib.suppress(ScoringError):  # the workers report a bucket that does not answer

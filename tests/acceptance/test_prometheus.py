@@ -18,11 +18,13 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 import yaml
+from prometheus_client import start_http_server
 
 from producers.operations.metrics import serve
 from producers.schedule.run_states import Since, find_entry
@@ -37,6 +39,7 @@ from shared.queue.routes import QUEUE_CONTROL, SCORE_PLAN
 from shared.settings import Settings
 from tests.conftest import REPOSITORY, Place, free_port, own_server, wait_until
 from tests.handmade import make_job
+from workers.serving.metrics import Metrics
 
 METRICS = REPOSITORY / "deploy/metrics"
 BOARD = json.loads((METRICS / "grafana/dashboards/scoring.json").read_text())
@@ -162,6 +165,34 @@ def served(settings: Settings) -> Iterator[int]:
         thread.join(10)
 
 
+@contextlib.contextmanager
+def served_rates(code: int, age: timedelta) -> Iterator[int]:
+    """The figures of an HTTP server in this process that answers with this code, from a result of this age."""
+    metrics, port, is_over = Metrics(), free_port(), threading.Event()
+    manifest = SimpleNamespace(finished=datetime.now(UTC) - age, job_id="20261123t101500000z-score-9bfad3")
+    serving = SimpleNamespace(release="v1@20261123T101500Z-9bfad3", published=SimpleNamespace(manifest=manifest))
+
+    def answer() -> None:
+        while not is_over.wait(0.1):
+            metrics.note_state(serving, is_ready=True)  # type: ignore[arg-type] # all that it reads
+            metrics.note_request("/v1/rates", code, 0.001)
+            metrics.note_rows(SimpleNamespace(counts={("published", "PRESENT"): 1}))  # type: ignore[arg-type] # as above
+            if code >= 500:
+                metrics.note_failure("release")
+
+    server, thread = start_http_server(port, "127.0.0.1", metrics.registry)
+    answering = threading.Thread(target=answer)
+    answering.start()
+    try:
+        yield port
+    finally:
+        is_over.set()
+        answering.join()
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
 ENTRY = {"name": "nightly", "cron": "0 3 * * *", "time_zone": "UTC", "model": "v1"}
 
 
@@ -171,7 +202,11 @@ def test_prometheus_scrapes_a_running_stack_where_every_panel_shows_something_an
 ) -> None:
     schedule = trained.bucket / SCHEDULE
     schedule.parent.mkdir(exist_ok=True)
-    with metrics_command(trained.environment) as port, running(tmp_path, [job("scoring", port)]) as prometheus:
+    with (
+        metrics_command(trained.environment) as port,
+        served_rates(200, timedelta(hours=1)) as rates,
+        running(tmp_path, [job("scoring", port), job("scoring-serve", rates)]) as prometheus,
+    ):
         wait_until(lambda: prometheus.query("scoring_jobs_ended_total"), 60, "the first scrape", pause=0.2)
         few, table = trained.bucket / "data/predict/few/good.csv", tmp_path / "third-bad.csv"
         few.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +225,18 @@ def test_prometheus_scrapes_a_running_stack_where_every_panel_shows_something_an
             schedule.write_text("[]\n")  # a file that is gone would be a fault
         assert prometheus.problems() == []
         # the stack is well; what other tests left in its bucket is not looked at
-        ill = {"NoFigures", "RedisSilent", "BucketSilent", "NoWorkers", "SweepSilent", "BeatSilent", "RedisAlmostFull"}
+        ill = {
+            "ServedResultOld",
+            "SwapFails",
+            "ServerFails",
+            "NoFigures",
+            "RedisSilent",
+            "BucketSilent",
+            "NoWorkers",
+            "SweepSilent",
+            "BeatSilent",
+            "RedisAlmostFull",
+        }
         assert not prometheus.firing() & ill
         assert {series["metric"]["queue"]: series["value"][1] for series in prometheus.query("scoring_workers")} == {
             "control": "1", "score": "1", "train": "1",
@@ -238,6 +284,7 @@ def ill(tmp_path: Path) -> Iterator[tuple[list[dict[str, Any]], Callable[[], Non
         patch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
         away = Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0", bucket_url="s3://nowhere")
         ports = [stack.enter_context(served(found)) for found in (settings, away)]
+        rates = stack.enter_context(served_rates(500, timedelta(days=3)))
         slow = stack.enter_context(served(Settings(redis_url=url, bucket_url=str(hanging.root))))
         hangs, released, read = threading.Event(), threading.Event(), LocalBucket.read
         patch.setattr(LocalBucket, "read", functools.partialmethod(_read_or_hang, read, hanging.root, hangs, released))
@@ -250,6 +297,7 @@ def ill(tmp_path: Path) -> Iterator[tuple[list[dict[str, Any]], Callable[[], Non
         yield (
             [
                 job("scoring", ports[0], free_port()),
+                job("scoring-serve", rates),
                 job("away", ports[1], scrape_interval=seconds, scrape_timeout=seconds),
                 job("slow", slow, scrape_interval=seconds, scrape_timeout=seconds),
             ],

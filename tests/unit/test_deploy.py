@@ -20,11 +20,13 @@ from shared.queue.broker import make_app
 from shared.queue.state import heartbeat
 from shared.settings import SECRETS, Settings
 from tests.conftest import REPOSITORY
+from workers.serving.http.server import DRAIN_SECONDS, LAST_SECONDS
+from workers.serving.metrics import Metrics
 
 DEPLOY = REPOSITORY / "deploy"
 COMPOSE = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
 KUBERNETES = yaml.safe_load((DEPLOY / "kubernetes/scoring.yaml").read_text())["items"]
-TASKS = [json.loads((DEPLOY / f"ecs/{name}.json").read_text()) for name in ("worker", "control")]
+TASKS = [json.loads((DEPLOY / f"ecs/{name}.json").read_text()) for name in ("worker", "control", "serve")]
 OURS = [container for task in TASKS for container in task["containerDefinitions"]]
 PODS = {item["metadata"]["labels"]["part"]: item["spec"]["template"]["spec"] for item in KUBERNETES if item["kind"] == "Deployment"}
 
@@ -51,7 +53,7 @@ def test_keda_scales_a_deployment_that_is_there_by_the_queues_that_its_worker_ta
     assert {trigger["authenticationRef"]["name"] for trigger in scaled["spec"]["triggers"]} == {authentication["metadata"]["name"]}
 
 
-SERVICES = {name: json.loads((DEPLOY / f"ecs/{name}-service.json").read_text()) for name in ("worker", "control")}
+SERVICES = {name: json.loads((DEPLOY / f"ecs/{name}-service.json").read_text()) for name in ("worker", "control", "serve")}
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -96,7 +98,7 @@ def test_whatever_takes_work_gets_the_time_to_hand_it_back():
 
 
 def test_each_process_is_asked_for_its_own_health_and_nobody_is_root():
-    for service in (*NAMES, "beat", "flower"):
+    for service in (*NAMES, "beat", "flower", "serve"):
         command = ["scoring", "health", service]
         assert COMPOSE["services"][service]["healthcheck"]["test"] == ["CMD", *command]
         assert PODS[service]["containers"][0]["livenessProbe"]["exec"]["command"] == command
@@ -119,6 +121,7 @@ OWN_SECRETS = {
     "beat": {"redis-url"},
     "flower": {"redis-url", "flower-password"},
     "metrics": {"redis-url"},
+    "serve": {"redis-url", "store-key", "serve-tokens"},
 }
 """What each process cannot do its work without."""
 OF_STORE = {"aws-credentials"}
@@ -159,7 +162,15 @@ def test_no_container_has_a_secret_in_its_environment_or_its_command_and_none_ge
 def test_every_setting_that_is_not_secret_reaches_the_containers_of_docker_compose():
     given = {*COMPOSE["services"]["worker"]["environment"]}
     # what the image says, and what means something else inside of a container
-    inside = {"SCORING_HOME", "SCORING_FLOWER_HOST", "SCORING_FLOWER_PORT", "SCORING_REDIS_PORT", "SCORING_LOG_FILE"}
+    inside = {
+        "SCORING_HOME",
+        "SCORING_FLOWER_HOST",
+        "SCORING_FLOWER_PORT",
+        "SCORING_SERVE_HOST",
+        "SCORING_SERVE_PORT",
+        "SCORING_REDIS_PORT",
+        "SCORING_LOG_FILE",
+    }
     assert VARIABLES - {*SECRETS} - inside - given == set()
 
 
@@ -252,7 +263,7 @@ def test_the_example_of_settings_names_what_docker_compose_asks_for():
     assert asked <= example
     only_here = {"REDIS_PASSWORD", "SCORING_UID", "SCORING_GID", "SCORING_BUCKET", "SCORING_WORKERS", "SCORING_IMAGE_TAG"}
     only_here |= {f"SCORING_{name}" for name in ("NOTEBOOK_TOKEN", "NOTEBOOK_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "WORKER_CPUS")}
-    only_here |= {f"SCORING_{name}_MEMORY" for name in ("WORKER", "CONTROL", "NOTEBOOK", "REDIS")} | {"SCORING_REDIS_MEMORY_LIMIT"}
+    only_here |= {f"SCORING_{name}_MEMORY" for name in ("WORKER", "CONTROL", "NOTEBOOK", "SERVE", "REDIS")} | {"SCORING_REDIS_MEMORY_LIMIT"}
     assert {name for name in example if not name.startswith(("AWS_", "GOOGLE_"))} - only_here <= KNOWN
 
 
@@ -268,6 +279,28 @@ def test_flower_is_heard_outside_of_its_container():
     assert wanted in ecs
     assert wanted in PODS["flower"]["containers"][0]["env"]
     assert "ENV SCORING_FLOWER_HOST=0.0.0.0\n" in (REPOSITORY / "Dockerfile").read_text()
+
+
+def test_the_server_is_heard_outside_of_its_container_scales_by_its_load_and_is_replaced_pod_by_pod():
+    [ecs] = [container for container in OURS if container["name"] == "serve"]
+    wanted = {"name": "SCORING_SERVE_HOST", "value": "0.0.0.0"}
+    assert wanted in ecs["environment"]
+    assert wanted in PODS["serve"]["containers"][0]["env"]
+    assert "ENV SCORING_SERVE_HOST=0.0.0.0\n" in (REPOSITORY / "Dockerfile").read_text()
+    [scaler] = [item["spec"] for item in KUBERNETES if item["kind"] == "HorizontalPodAutoscaler"]
+    [deployment] = [item for item in KUBERNETES if item["kind"] == "Deployment" and item["metadata"]["name"] == "scoring-serve"]
+    assert scaler["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    # the scaler alone sets it
+    assert "replicas" not in deployment["spec"]
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert SERVICES["serve"]["deploymentConfiguration"]["minimumHealthyPercent"] == 100
+    most = DRAIN_SECONDS + LAST_SECONDS
+    for seconds in (
+        ecs["stopTimeout"],
+        PODS["serve"]["terminationGracePeriodSeconds"],
+        int(COMPOSE["services"]["serve"]["stop_grace_period"][:-1]),
+    ):
+        assert most < seconds
 
 
 def test_a_slow_page_of_figures_does_not_end_its_pod():
@@ -331,6 +364,7 @@ def figures_of(redis_url, bucket):
         text = generate_latest(registry(Settings(redis_url=redis_url, bucket_url=str(bucket)))).decode()
     finally:
         client.config_set("maxmemory", "0")
+    text += generate_latest(Metrics().registry).decode()
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, flags=re.MULTILINE):
         yield name
         if kind == "histogram":

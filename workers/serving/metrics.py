@@ -42,11 +42,18 @@ class Metrics:
         self._swaps = Counter("scoring_serve_swaps", "Releases and results exchanged.", ["kind"], registry=own)
         self._failures = Counter("scoring_serve_swap_failures", "Releases and results that could not be opened.", ["kind"], registry=own)
         self._finished = Gauge(
-            "scoring_serve_result_finished_timestamp_seconds", "When the published result was made.", multiprocess_mode="livemin", registry=own
+            "scoring_serve_result_finished_timestamp_seconds",
+            "When the published result was made.",
+            multiprocess_mode="livemin",
+            registry=own,
         )
         self._age = Gauge("scoring_serve_result_age_seconds", "Age of the published result.", multiprocess_mode="livemax", registry=own)
         self._release = Gauge(
-            "scoring_serve_release_info", "1 for the release and the result in use.", ["release", "job_id"], multiprocess_mode="livemax", registry=own
+            "scoring_serve_release_info",
+            "1 for the release and the result in use.",
+            ["release", "job_id"],
+            multiprocess_mode="livemax",
+            registry=own,
         )
         self._ready = Gauge("scoring_serve_ready_processes", "Processes that can answer.", multiprocess_mode="livesum", registry=own)
         self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}

@@ -1,7 +1,6 @@
 """One process of the server: ``python -m workers.serving.process SOCKET PARENT READY``, started by the supervisor."""
 
 import contextlib
-import functools
 import os
 import socket
 import sys
@@ -34,7 +33,7 @@ def run_process(settings: Settings, listening: socket.socket, ready: int | None 
     service = make_service(settings)
     server = Server(make_application(service), service)
     if ready is not None:
-        service.swapper.events.looked.append(functools.partial(_tell_ready, service, ready))
+        service.swapper.events.looked.append(_Readiness(service, ready))
     service.swapper.start()
     server.run(sockets=[listening])
     service.swapper.stop()
@@ -58,11 +57,18 @@ def make_service(settings: Settings) -> Service:
     return service
 
 
-def _tell_ready(service: Service, ready: int) -> None:
-    if service.is_ready:
-        with contextlib.suppress(OSError):  # said before, or the supervisor has gone on
-            os.write(ready, b".")
-            os.close(ready)
+class _Readiness:
+    """Tells the supervisor once, through a pipe, that this process can answer."""
+
+    def __init__(self, service: Service, pipe: int) -> None:
+        self._service, self._pipe = service, os.fdopen(pipe, "wb", buffering=0)
+
+    def __call__(self) -> None:
+        if self._service.is_ready and not self._pipe.closed:
+            with contextlib.suppress(OSError):  # the supervisor has gone on
+                self._pipe.write(b".")
+            # a number that is closed may be that of a connection the next time
+            self._pipe.close()
 
 
 def _read_tokens(service: Service) -> None:

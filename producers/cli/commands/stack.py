@@ -54,7 +54,8 @@ def health(service: str) -> int:
 @click.command()
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Write a JSON file with the addresses once everything is up.")
 @click.option("--stop-seconds", default=60.0, show_default=True, help="How long to wait for work in hand when stopping.")
-def up(ready_file: Path | None, stop_seconds: float) -> int:
+@click.option("--serve", "with_http", is_flag=True, help="Also answer rates over HTTP, as `scoring serve` does.")
+def up(ready_file: Path | None, stop_seconds: float, with_http: bool) -> int:
     """Start everything on this machine: server, workers, beat and Flower.
 
     The server is an embedded Valkey unless REDIS_URL is set. Ctrl-C stops all of it and waits for work in hand.
@@ -62,10 +63,11 @@ def up(ready_file: Path | None, stop_seconds: float) -> int:
     \b
     Example:
         scoring up
+        scoring up --serve
     """
     from producers.stack.launcher import Options, run_stack
 
-    return run_stack(read_settings(), Options(ready_file=ready_file, stop_seconds=stop_seconds))
+    return run_stack(read_settings(), Options(ready_file=ready_file, stop_seconds=stop_seconds, with_http=with_http))
 
 
 @click.command()

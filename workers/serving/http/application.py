@@ -18,12 +18,14 @@ from workers.serving.routes import health, inference, invocations, rates
 from workers.serving.routes.job_requests import DecisionAsked, ScoreAsked, TrainAsked
 
 DESCRIPTION = "Conversion rates of keywords: published ones, and computed ones with the same digits."
+NO_PAGES: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None}
+"""FastAPI's own pages load their programs from elsewhere."""
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def make_application(service: Service) -> Front:
     """Returns the ASGI application of one process."""
-    app = FastAPI(title="Keyword scoring", version=code_version(), description=DESCRIPTION, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app = FastAPI(title="Keyword scoring", version=code_version(), description=DESCRIPTION, redirect_slashes=False, **NO_PAGES)
     app.add_exception_handler(HttpError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_unknown)
     _add_rates(app, service)
