@@ -131,7 +131,8 @@ echo "Scoring with the better one, $best ..."
 channel=()
 [ "$way" != keep ] || channel=(--channel live)
 job=$(scoring score "$table" --model "$best" "${channel[@]}" --again --no-wait)
-scoring jobs show "$job" --follow >/dev/null
+# 7: the guard holds the result, such as that of a second start; it is there all the same
+scoring jobs show "$job" --follow >/dev/null || [ $? = 7 ]
 scoring results show "$job"
 echo
 echo "The first five rows:"
@@ -149,6 +150,7 @@ if [ "$way" = keep ]; then
 import json, sys
 ready = json.load(open(sys.argv[1]))
 print("Flower: {flower_url}  user: {flower_user}  password: flower_password in {ready}".format(**ready, ready=sys.argv[1]))' "$ready"
+    scoring models promote "$best" --reason "the first one" >/dev/null
     key=$(scoring results head "$job" -n 1 --json | python -c 'import json, sys; print("{entity_id}/{device}".format(**json.load(sys.stdin)[0]))')
     url=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["http_url"])' "$ready")
     echo "Rates over HTTP, with examples to try: $url/docs"

@@ -1,5 +1,6 @@
 """`cold_start.sh` itself: from nothing to a result, and nothing that remains."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -67,6 +68,10 @@ def test_cold_start_keep_leaves_the_stack_and_says_how_to_stop_it(tmp_path: Path
     pid = int(re.search(r"Stop it with: kill (\d+)", done.stdout)[1])
     assert psutil.pid_exists(pid)
     assert "done" in place.scoring("jobs", "list").stdout
+    # the line that it ends with works as it is
+    command = re.search(r"^ +(curl \S+)$", done.stdout, flags=re.MULTILINE)[1]
+    found = json.loads(subprocess.run(["curl", "-s", *command.split()[1:]], capture_output=True, text=True, timeout=30, check=True).stdout)
+    assert (found["status"], found["source"]) == ("PRESENT", "published")
     psutil.Process(pid).terminate()
     assert wait_until(lambda: not processes_of(tmp_path / "home"), what="the end of every process")
 

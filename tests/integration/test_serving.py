@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -146,6 +147,25 @@ def test_a_job_is_enqueued_once_and_followed_to_its_end(server, published):
     assert server.client.post(f"{path}/cancel", headers=headers).status_code == 409
     assert server.client.post(f"{path}/approve", json={"reason": "x"}, headers=headers).status_code == 409
     assert server.client.get(path).status_code == 401
+
+
+PAGE = REPOSITORY / "docs/how-to/rates-over-http.md"
+
+
+def test_the_examples_of_the_page_for_clients_work_as_they_are(server, published):
+    fences = re.findall(r"```(sh|python)\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    assert [kind for kind, _ in fences] == ["sh", "sh", "python", "sh"]
+    key = next(row["entity_id"] for row in published.rows if row["device"] in ("Smartphone", "1"))
+    for kind, fence in fences:
+        text = fence.replace("localhost:8080", f"127.0.0.1:{server.port}").replace("20458", key)
+        program = ["bash", "-euo", "pipefail", "-c"] if kind == "sh" else [sys.executable, "-c"]
+        done = subprocess.run([*program, text], env=os.environ | {"TOKEN": RATES}, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        if kind == "python":
+            assert re.fullmatch(r"bid with 0\.\d+ from published\nno rate: NOT_FOUND \n", done.stdout)
+        else:
+            found = json.loads(done.stdout)
+            assert "now" in found or (found.get("rates") or [found])[0]["status"] == "PRESENT"
 
 
 def is_well(server):

@@ -33,7 +33,7 @@ def test_a_secret_is_read_from_the_file_that_is_named(tmp_path, monkeypatch, nam
 
 
 def test_every_secret_has_a_file():
-    assert {*SECRETS} == {"REDIS_URL", "WEBHOOK_URL", "SCORING_STORE_KEY", "SCORING_FLOWER_PASSWORD"}
+    assert {*SECRETS} == {"REDIS_URL", "WEBHOOK_URL", "SCORING_STORE_KEY", "SCORING_FLOWER_PASSWORD", "SCORING_SERVE_TOKENS"}
 
 
 def refusal(monkeypatch, **variables):
@@ -139,6 +139,7 @@ def test_no_secret_is_in_what_is_printed_of_settings(monkeypatch):
         "WEBHOOK_URL": "https://hooks.example/T0/B0/s3cret-two",
         "SCORING_STORE_KEY": "s3cret-three of some length",
         "SCORING_FLOWER_PASSWORD": "s3cret-four",
+        "SCORING_SERVE_TOKENS": "rates:s3cret-five-of-some-length",
     }
     assert {*secrets} == {*SECRETS}, "a new secret belongs into this test"
     for name, value in secrets.items():

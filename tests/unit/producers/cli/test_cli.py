@@ -102,7 +102,7 @@ def test_every_option_says_what_it_is_for():
     assert not silent
 
 
-SERVING = ("up", "run", "health", "metrics", "notebook")
+SERVING = ("up", "run", "health", "serve", "metrics", "notebook")
 
 
 @pytest.mark.parametrize("command", [command for command in RUNNABLE if command not in (*SERVING, "jobs cancel", "results head")])
