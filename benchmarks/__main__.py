@@ -20,12 +20,13 @@ import click
 from rich.console import Console
 
 from benchmarks import report
-from benchmarks.bars import DASK, Bar, Runs, bars_of_growth, bars_of_guard, bars_of_score
+from benchmarks.bars import DASK, Bar, Runs, bars_of_growth, bars_of_guard, bars_of_score, bars_of_serve
 from benchmarks.comparison import WAYS, Wanted, compare, grow, measure_guard, measure_one_row, measure_queue, running_stack
 from benchmarks.hosts import measure
 from benchmarks.inputs import COMPARED, FORMATS, make_table
 from benchmarks.lanes import BenchmarkError
 from benchmarks.measuring import machine
+from benchmarks.serving import measure_serving
 from benchmarks.ways import has_dask
 
 INSTALL = "Install what the benchmark compares with: pip install --require-hashes -r requirements-bench.lock"
@@ -200,6 +201,28 @@ def hosts(rows: int, rounds: int, model: str, chunks: int, json_file: Path | Non
     if json_file:
         report.write_json(json_file, machine=here, hosts=figures)
     return 0
+
+
+@benchmarks.command()
+@click.option("--rows", type=click.IntRange(min=1000), default=1_000_000, show_default=True, help="Rows of the published result.")
+@click.option("--seconds", type=click.FloatRange(min=0.5), default=10.0, show_default=True, help="Seconds of each load.")
+@click.option("--strict", is_flag=True, help="Judge milliseconds and requests per second too, which depend on the machine.")
+@json_option
+@work_option
+@bars_option
+def serve(rows: int, seconds: float, strict: bool, json_file: Path | None, work: Path | None, judged: bool) -> int:
+    """Ask the HTTP server for published and computed rates, one core for it and one for wrk, also while releases are exchanged.
+
+    \b
+    Example:
+        python -m benchmarks serve --rows 1000000 --strict
+    """
+    here = machine()
+    report.print_machine(console, here, 1)
+    with running_stack(work, 2, ["v1", "v2"], _say) as (stack, releases):
+        served = measure_serving(stack, releases, rows, seconds, _say)
+    report.print_loads(console, served)
+    return _judge(bars_of_serve(served, strict=strict), judged=judged, json_file=json_file, machine=here, served=served)
 
 
 def _judge(bars: list[Bar], *, judged: bool, json_file: Path | None, **measured: object) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.measuring import Run
+from benchmarks.serving import BARE, SWAPS, Served
 
 MOST_WORKER_MB = 400
 MOST_ONE_ROW_MS = 150
@@ -118,6 +119,44 @@ def bars_of_guard(pairs: Sequence[tuple[float, float]]) -> list[Bar]:
         Bar(what="a job with the guard, beside the same without", bar=MOST_WITH_GUARD, unit="x", at_least=False, reached=ratio),
         Bar(what="what the guard adds to a job, median", bar=MOST_GUARD_MS, unit="ms", at_least=False, reached=more * 1000),
     ]
+
+
+def bars_of_serve(served: Served, *, strict: bool) -> list[Bar]:
+    """Returns the bars of ``serve``: ratios within the run, and with ``strict`` also milliseconds, which depend on the machine."""
+    loads = served.loads
+    steady, swapping = loads["published, one key"], loads["published, one key, during swaps"]
+    failed = float(sum(load.failed for load in loads.values()))
+    bars = [
+        Bar(what="requests that failed", bar=0, unit="requests", at_least=False, reached=failed),
+        Bar(
+            what="releases that were refused while the server went on", bar=SWAPS // 2, unit="", at_least=True, reached=served.swap_failures
+        ),
+        Bar(what="p99 during swaps, beside p99 without", bar=2, unit="x", at_least=False, reached=swapping.p99_ms / steady.p99_ms),
+        Bar(
+            what="published, one key: requests/s beside a bare FastAPI route that predicts",
+            bar=1,
+            unit="x",
+            at_least=True,
+            reached=steady.per_second / loads[BARE].per_second,
+        ),
+    ]
+    if not strict:
+        return bars
+
+    def most(what: str, bar: float, unit: str, reached: float) -> Bar:
+        return Bar(what=what, bar=bar, unit=unit, at_least=False, reached=reached)
+
+    alone = loads["published, one key, one connection"]
+    bars += [most("published, one key: p50", 0.5, "ms", alone.p50_ms), most("published, one key: p99", 2, "ms", alone.p99_ms)]
+    rates = [("published, one key", 4000), ("computed, v1, one row", 2000), ("computed, v2, one row", 2000)]
+    bars += [Bar(what=f"{what}: requests/s", bar=bar, unit="/s", at_least=True, reached=loads[what].per_second) for what, bar in rates]
+    for what, bar in (
+        ("computed, v1, one row, one connection", 3),
+        ("computed, v2, one row, one connection", 5),
+        ("published, 1,000 keys", 15),
+    ):
+        bars.append(most(f"{what}: p99", bar, "ms", loads[what].p99_ms))
+    return [*bars, most("start to ready", 3, "s", served.ready_seconds), most("memory of a process", 250, "MB", served.memory_mb)]
 
 
 def bars_of_growth(runs: Sequence[Run]) -> list[Bar]:

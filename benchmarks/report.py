@@ -12,6 +12,7 @@ from rich.table import Table
 
 from benchmarks.bars import OURS, Bar, Runs
 from benchmarks.measuring import Run, highest_peaks
+from benchmarks.serving import Served
 
 NAMES = {
     "ours": "ours, request to result",
@@ -97,6 +98,17 @@ def print_figures(console: Console, figures: dict[str, float]) -> None:
     for what, value in figures.items():
         table.add_row(what, f"{value:,.4g}")
     console.print(table)
+
+
+def print_loads(console: Console, served: Served) -> None:
+    """Prints the load of each kind of request, and the start and memory of the server."""
+    table = Table("request", "requests/s", "p50, ms", "p99, ms", "requests", "failed")
+    for what, load in served.loads.items():
+        table.add_row(
+            what, f"{load.per_second:,.0f}", f"{load.p50_ms:.2f}", f"{load.p99_ms:.2f}", f"{load.requests:,}", str(load.failed)
+        )  # fmt: skip
+    console.print(table)
+    print_figures(console, {"start to ready, s": served.ready_seconds, "memory of the process, MB": served.memory_mb})
 
 
 def print_bars(console: Console, bars: Iterable[Bar]) -> None:

@@ -87,7 +87,7 @@ class TableSchema:
             extra=[column for column in self.extra if column.name not in out],
         )
 
-    @property
+    @functools.cached_property
     def numbers(self) -> list[Column]:
         """Every column that is read as numbers, except the entity id."""
         flags = [] if self.has_device else [Column(name=name, type="binary") for name in self.flags]

@@ -23,6 +23,8 @@ Direct = Callable[[Scope, bytes], Awaitable[Answer]]
 OPEN_PATHS = ("/ping", "/metrics", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready", "/favicon.ico")
 """Paths that need no token: probes, figures and the description of the routes."""
 JOB_PATHS = ("/v1/jobs", "/v1/held")
+SLOW_SECONDS = 40.0
+"""What waits for the bucket, or for a process that explains a rate, has this time."""
 LONGEST_ID = 100
 RETRY_AFTER = (b"retry-after", b"1")
 UNKNOWN_ROUTE = "unknown"
@@ -73,8 +75,9 @@ class Front:
             )
 
     async def _answer(self, scope: Scope, exchange: "_Exchange") -> None:
+        limit = self._seconds_for(scope["path"])
         try:
-            async with asyncio.timeout(self._service.settings.serve_timeout_seconds):
+            async with asyncio.timeout(limit):
                 try:
                     self._check(scope)
                     scope["serving"] = exchange.serving
@@ -89,13 +92,16 @@ class Front:
         except TimeoutError:
             what = "the request did not arrive" if not exchange.has_body else "there was no answer"
             status = 504 if exchange.has_body else 408
-            seconds = self._service.settings.serve_timeout_seconds
-            await exchange.send_answer(error_answer(status, f"{what} within {seconds:g} s", headers=((b"connection", b"close"),)))
+            await exchange.send_answer(error_answer(status, f"{what} within {limit:g} s", headers=((b"connection", b"close"),)))
         except _ClientGoneError:
             raise
         except Exception:
             log.exception("request failed", request_id=exchange.request_id.decode())
             await exchange.send_answer(error_answer(500, "the server failed; its log has the reason under the x-request-id of this answer"))
+
+    def _seconds_for(self, path: str) -> float:
+        seconds = self._service.settings.serve_timeout_seconds
+        return max(seconds, SLOW_SECONDS) if path.startswith(JOB_PATHS) or path.endswith("/why") else seconds
 
     def _check(self, scope: Scope) -> None:
         service, path, headers = self._service, scope["path"], scope["headers"]
@@ -148,7 +154,7 @@ class _Exchange:
         self.serving = service.serving
         self.request_id = front.make_request_id(scope["headers"])
         self.status = 500
-        self.has_body = False
+        self.has_body = not any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
         self._length = 0
         self._is_begun = False
 

@@ -101,14 +101,14 @@ def answer_rows(serving: Serving, rows: Sequence[JsonRow], question: Question, n
     if left:
         _answer_others(serving, rows, left, question.source, answers)
     done = [answer for answer in answers if answer is not None]
-    counts: Counter[tuple[str, str]] = Counter((answer.source or "", answer.status) for answer in done)
+    counts: Counter[tuple[str, str]] = Counter([(answer.source or "", answer.status) for answer in done])
     return Answers(serving=serving, age_seconds=age, answers=done, counts=counts)
 
 
 def _look_up(published: PublishedResult, row: JsonRow) -> PublishedRate | None:
     if published.keys == KEYS:
         entity, device = whole_key(row.get(ENTITY)), device_key(row)
-        return None if entity is None or device < 0 else published.find((entity, device))
+        return None if entity is None or device < 0 else published.find_row(entity, device)
     values = [_key_value(name, row) for name in published.keys]
     return published.find([value for value in values if value is not None]) if None not in values else None
 
@@ -164,6 +164,12 @@ def answer_text(rows: Sequence[JsonRow], given: Answers) -> bytes:
 
 def row_text(row: JsonRow, answer: RateAnswer, given: Answers) -> str:
     """Returns the answer for one row as JSON."""
+    if answer.source is Source.PUBLISHED and not answer.bounds and type(entity := row.get(ENTITY)) is int and given.keys == KEYS:
+        rate = rate_text(answer.cr) if answer.cr is not None else "null"
+        status, age = answer.status.value, given.age_seconds
+        return (
+            f'{{"entity_id":{entity},"device":{device_key(row)},"cr":{rate},"status":"{status}","source":"published","age_seconds":{age}}}'
+        )
     parts = [_key_text(name, row) for name in given.keys if name == DEVICE or name in row]
     if answer.cr is not None:
         parts.append(f'"cr":{rate_text(answer.cr)}')

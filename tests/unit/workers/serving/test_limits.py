@@ -230,7 +230,7 @@ def test_a_request_that_arrives_too_slowly_is_ended(bucket, tmp_path):
             "method": "POST",
             "path": "/v1/rates",
             "query_string": b"",
-            "headers": [(b"content-type", b"application/json")],
+            "headers": [(b"content-type", b"application/json"), (b"content-length", b"9")],
         }
         await make_application(service)(scope, receive, send)
         return answers
@@ -268,7 +268,7 @@ def test_a_defect_is_logged_and_its_answer_says_nothing_of_it(service, monkeypat
     def fail(*_):
         raise ZeroDivisionError("a secret")
 
-    monkeypatch.setattr(service.swapper.serving.published.__class__, "find", fail)
+    monkeypatch.setattr(service.swapper.serving.published.__class__, "_find", fail)
     with structlog.testing.capture_logs() as logged:
         answers = [ask(service, "POST", "/v1/rates", json={"rows": [{"entity_id": 1, "device": 1}]}), ask(service, "GET", "/v1/rates/1/1")]
     for answer in answers:
