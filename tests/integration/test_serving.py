@@ -1,5 +1,6 @@
 """A real server on a real stack: the digits of three definitions, hostile clients, jobs, metrics, and an end that loses nothing."""
 
+import contextlib
 import csv
 import gzip
 import json
@@ -63,6 +64,18 @@ def start_server(place: Place, folder: Path, *options: str, **environment: str) 
     return Server(running=running, port=port, client=client, log=log)
 
 
+@contextlib.contextmanager
+def lone_server(place: Place, folder: Path, *options: str):
+    """A server that answers published rates alone, which needs no library of a definition; it never outlives the block."""
+    server = start_server(place, folder, "--model", "nobody", *options)
+    try:
+        yield server
+    finally:
+        if server.running.poll() is None:
+            server.running.terminate()
+            server.running.wait(20)
+
+
 def stop_server(server: Server) -> float:
     began = time.monotonic()
     server.running.terminate()
@@ -103,8 +116,12 @@ def server(published, tmp_path_factory):
     tokens = folder / "tokens"
     tokens.write_text(f"rates:{RATES}\njobs:{JOBS}\n")
     started = start_server(published.place, folder, "--model", ALIAS, SCORING_SERVE_TOKENS_FILE=str(tokens))
-    yield started
-    assert stop_server(started) < 10
+    try:
+        yield started
+        assert stop_server(started) < 10
+    finally:
+        if started.running.poll() is None:
+            started.running.kill()
 
 
 def test_10_000_rows_have_the_very_digits_of_the_batch_published_and_computed_for_each_definition(server, published):
@@ -310,40 +327,41 @@ def asking(server: Server, row, seconds: float, found: list, is_over: threading.
 
 
 def test_at_sigterm_the_server_is_not_ready_at_once_and_ends_in_time_without_losing_a_request(published, tmp_path):
-    # a model that is not there: only published rates, which need no library of a definition
-    server = start_server(published.place, tmp_path, "--model", "nobody")
     found: list = []
     is_over = threading.Event()
-    thread = threading.Thread(target=asking, args=(server, published.rows[0], 20, found, is_over))
-    thread.start()
-    wait_until(lambda: len(found) > 20)
-    began = time.monotonic()
-    server.running.send_signal(signal.SIGTERM)
-    wait_until(lambda: server.client.get("/ping").status_code == 503, 3, "the end of its readiness", pause=0.01)
-    assert time.monotonic() - began < 2
-    is_over.set()  # whoever sends requests has learnt of it
-    thread.join()
-    assert server.running.wait(20) == 0
+    with lone_server(published.place, tmp_path) as server:
+        thread = threading.Thread(target=asking, args=(server, published.rows[0], 60, found, is_over))
+        thread.start()
+        wait_until(lambda: len(found) > 20)
+        began = time.monotonic()
+        server.running.send_signal(signal.SIGTERM)
+        wait_until(lambda: server.client.get("/ping").status_code == 503, 3, "the end of its readiness", pause=0.01)
+        assert time.monotonic() - began < 2
+        is_over.set()  # whoever sends requests has learnt of it
+        thread.join()
+        assert server.running.wait(20) == 0
     assert time.monotonic() - began < 10
     assert set(found) == {200}
 
 
 @pytest.mark.long
 def test_replacing_all_processes_under_load_loses_no_request(published, tmp_path):
-    server = start_server(published.place, tmp_path, "--model", "nobody", "--workers", "2")
     found: list = []
     is_over = threading.Event()
-    threads = [threading.Thread(target=asking, args=(server, row, 120, found, is_over)) for row in published.rows[:4]]
-    for thread in threads:
-        thread.start()
-    os.kill(server.running.pid, signal.SIGHUP)
-    wait_until(lambda: "all processes replaced" in server.log.read_text(), 100, "the replacement")
-    is_over.set()
-    for thread in threads:
-        thread.join()
-    assert set(found) == {200}
-    assert len(found) > 100
-    assert stop_server(server) < 11
+    with lone_server(published.place, tmp_path, "--workers", "2") as server:
+        threads = [threading.Thread(target=asking, args=(server, row, 300, found, is_over)) for row in published.rows[:4]]
+        for thread in threads:
+            thread.start()
+        os.kill(server.running.pid, signal.SIGHUP)
+        try:
+            wait_until(lambda: "all processes replaced" in server.log.read_text(), 200, "the replacement")
+        finally:
+            is_over.set()
+            for thread in threads:
+                thread.join()
+        assert set(found) == {200}
+        assert len(found) > 100
+        assert stop_server(server) < 11
 
 
 def test_a_server_that_others_reach_without_a_token_does_not_start(trained):
