@@ -10,11 +10,11 @@ from model_store.library import ModelLibrary
 from shared.bucket.interface import Bucket
 from shared.catalog.channels import ChannelChange
 from shared.catalog.manifests import INDEX, ResultManifest
+from shared.catalog.result_index import open_whole_index
 from shared.catalog.results import FoundResult, inspect_result
 from shared.errors import RequestError, UnreadableIndexError
 from shared.prediction_index import PredictionIndex, open_file
 from shared.processes import process_token
-from workers.guard.index.result_index import open_whole_index
 from workers.serving.rates.computing import compute
 from workers.serving.rates.published import PublishedResult
 from workers.serving.rates.serving import LoadedRelease
