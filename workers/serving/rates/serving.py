@@ -32,6 +32,15 @@ class Serving:
 
     loaded: LoadedRelease | None = None
     published: PublishedResult | None = None
+    has_looked: bool = False
+    """False before the first look at the alias and the channel has ended."""
+    lacks_result: bool = False
+    """True while the channel shows a result, or cannot be read, and none is open: nobody knows then which rows are published."""
+
+    @property
+    def is_ready(self) -> bool:
+        """True once there is something to answer from, and the result of the channel is part of it."""
+        return self.has_looked and not self.lacks_result and (self.loaded is not None or self.published is not None)
 
     @property
     def release(self) -> str:

@@ -12,10 +12,10 @@ from shared.catalog.channels import ChannelChange
 from shared.catalog.manifests import INDEX, ResultManifest
 from shared.catalog.result_index import open_whole_index
 from shared.catalog.results import FoundResult, inspect_result
-from shared.errors import RequestError, UnreadableIndexError
+from shared.errors import ModelError, RequestError, UnreadableIndexError
 from shared.prediction_index import PredictionIndex, open_file
 from shared.processes import process_token
-from workers.serving.rates.computing import compute
+from workers.serving.rates.computing import FAILED, compute
 from workers.serving.rates.published import PublishedResult
 from workers.serving.rates.serving import LoadedRelease
 from workers.serving.releases.reproducing import reproduce
@@ -42,12 +42,20 @@ def open_release(bucket: Bucket, library: ModelLibrary, release: str, shown: Cha
 
 
 def _warm(loaded: LoadedRelease) -> None:
-    """Predicts rows of zeros, so that the first request meets libraries that are imported and caches that are filled."""
+    """Predicts rows of zeros, so that the first request meets libraries that are imported and caches that are filled.
+
+    Raises:
+        ModelError: the definition fails on such a row.
+    """
     row = {column.name: "0" if column.type == "text" else 0 for column in loaded.release.manifest.columns}
     row |= {name: 0 if name in ("entity_id", "device") else "0" for name in loaded.release.manifest.keys}
     for _ in range(2):
-        compute(loaded, [row])
-        compute(loaded, [row] * WARM_ROWS)
+        for computed in (*compute(loaded, [row]), *compute(loaded, [row] * WARM_ROWS)):
+            if computed.reject is not None and computed.reject.reason == FAILED:
+                raise ModelError(
+                    f"the release {loaded.name} cannot predict a row of zeros: {FAILED}",
+                    next_step="Correct the definition, or promote another release; the log of the server has the reason.",
+                )
 
 
 def open_published(bucket: Bucket, home: Path, channel: str, shown: ChannelChange) -> PublishedResult:

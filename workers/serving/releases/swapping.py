@@ -63,11 +63,12 @@ class Swapper:
     """Kind -> why the newest release or result is not served; empty while all is well."""
     _not_before: dict[tuple[str, str], float] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
+    _looked: threading.Event = field(default_factory=threading.Event)
 
     @property
     def is_ready(self) -> bool:
         """True once there is something to answer from."""
-        return self.serving.loaded is not None or self.serving.published is not None
+        return self.serving.is_ready
 
     def start(self) -> threading.Thread:
         """Starts the thread; the first look is made at once."""
@@ -79,36 +80,51 @@ class Swapper:
         """Lets the thread end after its present look."""
         self._stopping.set()
 
+    def wait_for_first_look(self, seconds: float) -> bool:
+        """Waits until the first look has ended, for at most so many seconds; returns True if it has."""
+        return self._looked.wait(seconds)
+
     def _run(self) -> None:
         while not self._stopping.is_set():
-            try:
-                self.look()
-                for call in self.events.looked:
+            for call in (self.look, *self.events.looked):
+                try:
                     call()
-            except Exception:
-                log.exception("look failed")
+                except Exception:
+                    log.exception("look failed")
+            self._looked.set()
             self._stopping.wait(LOOK_SECONDS)
 
     def look(self) -> None:
-        """Looks once, and exchanges what has moved."""
-        shown = self._read_channel()
+        """Looks once, and exchanges what has moved: first the result, because without it nobody knows which rows are published."""
+        shown = self._follow_channel()
         self._follow_alias(shown)
-        if shown is not None:
-            self._follow_channel(shown)
+        if not self.serving.has_looked:
+            self.serving = replace(self.serving, has_looked=True)
 
-    def _read_channel(self) -> ChannelChange | None:
+    def _follow_channel(self) -> ChannelChange | None:
+        """Opens the result that the channel shows, if it is another one; returns what the channel shows."""
         try:
-            return read_channel(self.watched.bucket, self.watched.channel)
-        except (ScoringError, OSError) as error:
-            self._note_problem("result", str(error))
+            shown = read_channel(self.watched.bucket, self.watched.channel)
+        except Exception as error:  # noqa: BLE001 - noted; the alias is followed all the same
+            self._note_problem("result", error)
+            if not self.serving.has_looked:
+                self._note_lack(lacks_result=True)
             return None
+        if shown is not None:
+            self._take_result(shown)
+        self._note_lack(lacks_result=shown is not None and self.serving.published is None)
+        return shown
+
+    def _note_lack(self, *, lacks_result: bool) -> None:
+        if lacks_result != self.serving.lacks_result:
+            self.serving = replace(self.serving, lacks_result=lacks_result)
 
     def _follow_alias(self, shown: ChannelChange | None) -> None:
         watched, kind = self.watched, "release"
         try:
             release = resolve(watched.bucket, watched.model)
-        except (ScoringError, OSError) as error:
-            self._note_problem(kind, str(error))
+        except Exception as error:  # noqa: BLE001 - noted; the channel is followed all the same
+            self._note_problem(kind, error)
             return
         if release == self.serving.release:
             self.problems.pop(kind, None)
@@ -118,13 +134,13 @@ class Swapper:
             return
         try:
             loaded = open_release(watched.bucket, watched.library, release, shown)
-        except (ScoringError, OSError, SoftTimeLimitExceeded) as error:
+        except (Exception, SoftTimeLimitExceeded) as error:  # noqa: BLE001 - counted, logged and announced
             self._fail(kind, release, f"the release {release} is not served", error)
             return
         self.serving = replace(self.serving, loaded=loaded)
         self._note_swap(kind, release, time.monotonic() - began)
 
-    def _follow_channel(self, shown: ChannelChange) -> None:
+    def _take_result(self, shown: ChannelChange) -> None:
         watched, kind = self.watched, "result"
         now = self.serving.published
         if now is not None and (now.change == shown.number or now.manifest.revision == shown.revision):
@@ -135,10 +151,10 @@ class Swapper:
             return
         try:
             published = open_published(watched.bucket, watched.home, watched.channel, shown)
-        except (ScoringError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - counted, logged and announced
             self._fail(kind, shown.job_id, f"the result of job {shown.job_id} is not served", error)
             return
-        self.serving = replace(self.serving, published=published)
+        self.serving = replace(self.serving, published=published, lacks_result=False)
         self._note_swap(kind, shown.job_id, time.monotonic() - began)
 
     def _is_resting(self, kind: str, name: str) -> bool:
@@ -150,17 +166,21 @@ class Swapper:
         self.events.swapped(kind, seconds)
         log.info("served from now on", kind=kind, name=name, seconds=round(seconds, 3))
 
-    def _note_problem(self, kind: str, why: str) -> None:
+    def _note_problem(self, kind: str, error: Exception) -> None:
+        """Notes that the alias or the channel cannot be read; logs it once, and counts what is no known trouble of the bucket."""
+        why, is_defect = str(error), _is_defect(error)
         if self.problems.get(kind) != why:
-            log.warning("cannot look for a newer one", kind=kind, why=why)
+            log.warning("cannot look for a newer one", kind=kind, why=why, exc_info=error if is_defect else None)
         self.problems[kind] = why
+        if is_defect:
+            self.events.failed(kind)
 
     def _fail(self, kind: str, name: str, what: str, error: BaseException) -> None:
         self._not_before = {key: until for key, until in self._not_before.items() if key[0] != kind}
         self._not_before[kind, name] = time.monotonic() + RETRY_SECONDS
         self.problems[kind] = str(error)
         self.events.failed(kind)
-        log.error("not served", kind=kind, name=name, why=str(error))
+        log.error("not served", kind=kind, name=name, why=str(error), exc_info=error if _is_defect(error) else None)
         day = datetime.now(UTC)
         notice = Notice(
             good=False,
@@ -172,3 +192,7 @@ class Swapper:
             announce(self.watched.bucket, f"serve-{kind}-{name.replace('@', '-')}-{day:%Y%m%d}", notice)
         except (ScoringError, OSError) as problem:
             log.warning("notice not written", why=str(problem))
+
+
+def _is_defect(error: BaseException) -> bool:
+    return not isinstance(error, (ScoringError, OSError, SoftTimeLimitExceeded))
