@@ -2,16 +2,19 @@
 
 import contextlib
 import os
+import signal
 import socket
 import sys
+from typing import NoReturn
 
 import structlog
 
 from model_store.isolated_loading import end_with_parent
 from model_store.library import ModelLibrary
 from shared.bucket.opening import open_bucket
+from shared.errors import SettingsError
 from shared.logs import set_up_logs
-from shared.settings import Settings, read_settings
+from shared.settings import Settings, read_settings, serve_tokens_of
 from workers.serving.http.access_log import make_access_log
 from workers.serving.http.application import make_application
 from workers.serving.http.server import Server
@@ -22,6 +25,8 @@ from workers.serving.releases.swapping import Events, Swapper, Watched
 
 log = structlog.get_logger()
 
+FIRST_LOOK_SECONDS = 30.0
+"""A process takes requests once its first look has ended, or after this time."""
 SWITCH_SECONDS = 0.0005
 """Loading a release runs Python beside the event loop; at the default of 5 ms, each request would wait that long for its turn."""
 
@@ -34,9 +39,17 @@ def run_process(settings: Settings, listening: socket.socket, ready: int | None 
     server = Server(make_application(service), service)
     if ready is not None:
         service.swapper.events.looked.append(_Readiness(service, ready))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)  # until the server has its own
     service.swapper.start()
+    # the socket may be that of other processes, which can answer what this one cannot yet
+    service.swapper.wait_for_first_look(FIRST_LOOK_SECONDS)
     server.run(sockets=[listening])
     service.swapper.stop()
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit(0)
 
 
 def make_service(settings: Settings) -> Service:
@@ -73,8 +86,16 @@ class _Readiness:
 
 def _read_tokens(service: Service) -> None:
     """Takes over the tokens of a file that was changed, so that a new one needs no restart."""
-    now = read_settings().serve_tokens
-    if now != service.settings.serve_tokens and now.get_secret_value():
+    try:
+        now = read_settings().serve_tokens
+    except SettingsError as error:
+        # the file is being written, or holds no token: the old ones stay
+        if service.swapper.problems.get("tokens") != str(error):
+            log.warning("tokens not read again", why=str(error))
+        service.swapper.problems["tokens"] = str(error)
+        return
+    service.swapper.problems.pop("tokens", None)
+    if now != service.settings.serve_tokens and serve_tokens_of(now):
         service.settings = service.settings.model_copy(update={"serve_tokens": now})
         service.tokens = Tokens.of(now)
         log.info("tokens read again")
