@@ -185,6 +185,8 @@ class Settings(BaseSettings):
     @field_validator("serve_tokens")
     @classmethod
     def _are_tokens(cls, secret: SecretStr) -> SecretStr:
+        if secret.get_secret_value() and not serve_tokens_of(secret):
+            raise ValueError("it holds no token")
         for token in serve_tokens_of(secret):
             kind, _, text = token.partition(":")
             if kind not in SERVE_TOKEN_KINDS or len(text) < SHORTEST_KEY or not text.isascii():

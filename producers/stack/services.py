@@ -3,7 +3,6 @@
 Imports no slow module, because the health check of a container imports this one every half minute.
 """
 
-import ipaddress
 import os
 import secrets
 import signal
@@ -16,6 +15,7 @@ from typing import NoReturn
 from shared.errors import RequestError
 from shared.processes import make_private_folder
 from shared.queue.routes import QUEUE_CONTROL, QUEUE_SCORE, QUEUE_TRAIN
+from shared.serving import check_access, check_packages
 from shared.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,13 +64,10 @@ def serve_command(settings: Settings) -> list[str]:
     """The command of the HTTP server; its options are settings.
 
     Raises:
-        RequestError: other machines could reach it without a token.
+        RequestError: other machines could reach it without a token, or a package is missing.
     """
-    if not settings.serve_tokens and not _is_loopback(settings.serve_host):
-        raise RequestError(
-            f"no token is set, and other machines reach {settings.serve_host}",
-            next_step="Set SCORING_SERVE_TOKENS_FILE to a file with a line rates:TOKEN, or listen on 127.0.0.1.",
-        )
+    check_packages()
+    check_access(settings)
     return [sys.executable, "-m", "workers.serving"]
 
 
@@ -82,15 +79,6 @@ def _environment_of_serve(settings: Settings) -> dict[str, str]:
     more = {} if settings.definitions is None else {"SCORING_DEFINITIONS": str(settings.definitions.absolute())}
     home = str(settings.home.absolute())
     return more | {"BUCKET_URL": bucket, "SCORING_HOME": home, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _flower_alone(settings: Settings) -> dict[str, str]:

@@ -12,6 +12,7 @@ import sys
 
 from shared.errors import RequestError, ScoringError
 from shared.processes import limit_new_files
+from shared.serving import check_access, check_packages
 from shared.settings import Settings, read_settings
 from workers.serving import metrics
 
@@ -22,10 +23,13 @@ def serve(settings: Settings) -> None:
     """Listens, and serves in this process or, if there are to be several, in processes of its own.
 
     Raises:
-        RequestError: the address cannot be used.
+        RequestError: the address cannot be used or is open to others without a token, or a package is missing.
     """
-    metrics.empty_folder(settings.home.absolute() / "serving" / f"metrics-{settings.serve_port}")
+    check_packages()
+    check_access(settings)
     with _listen(settings) as listening:
+        # only now: another server on this port still uses its folder
+        metrics.empty_folder(settings.home.absolute() / "serving" / f"metrics-{settings.serve_port}")
         if settings.serve_workers == 1:
             from workers.serving.process import run_process  # noqa: PLC0415 - imported at its first use
 
