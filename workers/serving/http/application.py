@@ -11,7 +11,7 @@ from shared.version import code_version
 from workers.serving.http import schemas
 from workers.serving.http.answers import Answer, HttpError, error_answer, json_answer
 from workers.serving.http.docs_page import docs_page, example_rows
-from workers.serving.http.front import Front, Scope
+from workers.serving.http.front import FAILED, Front, Scope
 from workers.serving.http.service import Service
 from workers.serving.metrics import Metrics
 from workers.serving.routes import health, inference, invocations, rates
@@ -28,6 +28,7 @@ def make_application(service: Service) -> Front:
     app = FastAPI(title="Keyword scoring", version=code_version(), description=DESCRIPTION, redirect_slashes=False, **NO_PAGES)
     app.add_exception_handler(HttpError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_unknown)
+    app.add_exception_handler(Exception, _fail)
     _add_rates(app, service)
     _add_inference(app, service)
     _add_invocations(app, service)
@@ -55,6 +56,11 @@ async def _refuse_unknown(_: Request, error: Exception) -> Response:
     known = {404: "there is no such route", 405: "this route does not have this method"}
     headers = tuple((name.encode(), value.encode()) for name, value in (error.headers or {}).items())
     return _response(error_answer(error.status_code, known.get(error.status_code, "invalid request"), "See /docs.", headers))
+
+
+async def _fail(_: Request, _error: Exception) -> Response:
+    # raised again after this answer, and logged by the front
+    return _response(FAILED)
 
 
 async def _aside(do: Callable[..., Answer], *arguments: Any) -> Response:  # noqa: ANN401 - whatever JSON may hold

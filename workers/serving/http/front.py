@@ -22,12 +22,15 @@ Direct = Callable[[Scope, bytes], Awaitable[Answer]]
 
 OPEN_PATHS = ("/ping", "/metrics", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready", "/favicon.ico")
 """Paths that need no token: probes, figures and the description of the routes."""
+PROBES = ("/ping", "/metrics", "/v2/health/live", "/v2/health/ready")
+"""Paths that are answered also at the limit of requests: a busy process is healthy, and its figures are wanted most then."""
 JOB_PATHS = ("/v1/jobs", "/v1/held")
 SLOW_SECONDS = 40.0
 """What waits for the bucket, or for a process that explains a rate, has this time."""
 LONGEST_ID = 100
 RETRY_AFTER = (b"retry-after", b"1")
 UNKNOWN_ROUTE = "unknown"
+FAILED = error_answer(500, "the server failed; its log has the reason under the x-request-id of this answer")
 
 
 class _ClientGoneError(Exception):
@@ -55,13 +58,14 @@ class Front:
         began = time.perf_counter()
         service = self._service
         exchange = _Exchange(self, scope, receive, send, service)
-        service.in_hand += 1
+        counted = scope["path"] not in PROBES
+        service.in_hand += counted
         try:
             await self._answer(scope, exchange)
         except _ClientGoneError:
             exchange.status = 499
         finally:
-            service.in_hand -= 1
+            service.in_hand -= counted
             seconds = time.perf_counter() - began
             route = str(scope.get("direct") or getattr(scope.get("route"), "path", UNKNOWN_ROUTE))
             service.metrics.note_request(route, exchange.status, seconds)
@@ -97,7 +101,7 @@ class Front:
             raise
         except Exception:
             log.exception("request failed", request_id=exchange.request_id.decode())
-            await exchange.send_answer(error_answer(500, "the server failed; its log has the reason under the x-request-id of this answer"))
+            await exchange.send_answer(FAILED)
 
     def _seconds_for(self, path: str) -> float:
         seconds = self._service.settings.serve_timeout_seconds
@@ -105,7 +109,7 @@ class Front:
 
     def _check(self, scope: Scope) -> None:
         service, path, headers = self._service, scope["path"], scope["headers"]
-        if service.in_hand > service.settings.serve_concurrency:
+        if path not in PROBES and service.in_hand > service.settings.serve_concurrency:
             raise HttpError(503, f"this process answers {service.settings.serve_concurrency} requests already", headers=(RETRY_AFTER,))
         kind = "jobs" if path.startswith(JOB_PATHS) else "rates"
         if path not in OPEN_PATHS and not service.tokens.is_open(kind) and not service.tokens.accepts(kind, headers):
@@ -115,6 +119,8 @@ class Front:
                 next_step="Send the header Authorization: Bearer TOKEN; the operator sets tokens in SCORING_SERVE_TOKENS_FILE.",
                 headers=((b"www-authenticate", b"Bearer"),),
             )
+        if not service.serving.has_looked and path not in OPEN_PATHS and not path.startswith(JOB_PATHS):
+            raise HttpError(503, "this process has not yet opened what it serves", headers=(RETRY_AFTER,))
         for name, value in headers:
             if name == b"content-encoding" and value.lower() != b"identity":
                 raise HttpError(415, "compressed bodies are not accepted; send JSON as it is")
@@ -156,11 +162,14 @@ class _Exchange:
         self.status = 500
         self.has_body = not any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"])
         self._length = 0
-        self._is_begun = False
+        self._is_begun = self._is_gone = False
 
     async def receive(self) -> MutableMapping[str, Any]:
         """Receives a part of the body, within the limit."""
         message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._is_gone = True
+            raise _ClientGoneError
         if message["type"] == "http.request":
             self._length += len(message.get("body", b""))
             if self._length > self._service.settings.serve_body_bytes:
@@ -176,8 +185,6 @@ class _Exchange:
             return only
         parts = []
         while True:
-            if message["type"] == "http.disconnect":
-                raise _ClientGoneError
             parts.append(message.get("body", b""))
             if self.has_body:
                 return b"".join(parts)
@@ -185,6 +192,8 @@ class _Exchange:
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         """Sends a part of the answer, its start with the headers of every answer."""
+        if self._is_gone:
+            return
         if message["type"] == "http.response.start":
             self._is_begun, self.status = True, message["status"]
             message["headers"] = [*message.get("headers", ()), *self._own_headers()]

@@ -38,12 +38,16 @@ class Server(uvicorn.Server):
         self._drained = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begins to drain; a second signal ends at once."""
+        """Begins to drain; a further signal ends at once, but only after the drain.
+
+        Ctrl-C reaches a process twice: from the terminal, and through its supervisor.
+        """
         del sig, frame
-        if self._service.is_draining:
+        if not self._service.is_draining:
+            self._service.is_draining = True
+            self._drained = time.monotonic() + DRAIN_SECONDS
+        elif time.monotonic() > self._drained:
             self.should_exit = self.force_exit = True
-        self._service.is_draining = True
-        self._drained = time.monotonic() + DRAIN_SECONDS
 
     async def on_tick(self, counter: int) -> bool:
         """Records the state once a second; returns True when it is time to end."""
