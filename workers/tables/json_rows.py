@@ -13,7 +13,7 @@ import pandas as pd
 
 from shared.catalog.manifests import KEYS, Column
 from workers.tables.arrow_columns import NO_ENTITIES, objects
-from workers.tables.rows import Rows, check_rows
+from workers.tables.rows import Reject, Rows, check_rows
 from workers.tables.schema import DEVICE, ENTITY, FLAGS, TableSchema, table_schema_for
 from workers.tables.values import Values, device_code, read_number, read_whole
 
@@ -21,6 +21,9 @@ JsonRow = Mapping[str, Any]
 
 _EXACT_FLOATS = float(1 << 53)
 """A larger number with a decimal point may have lost digits of an id."""
+
+
+_DEVICE_OF_FLAGS: dict[tuple[float, float], int] = {(1, 0): 0, (0, 1): 1, (0, 0): 2}
 
 
 class JsonRows:
@@ -41,6 +44,8 @@ class JsonRows:
         """Of rows with ``computer`` and ``smartphone`` instead."""
         self.keys_alone = _Layout(table_schema_for("the request", [*own, DEVICE], (), keys=keys))
         """Of the keys of rows, without any feature."""
+        self.keys_with_flags = _Layout(table_schema_for("the request", [*own, *FLAGS], (), keys=keys))
+        """The same of rows with flags."""
         self._features = frozenset(features) - set(own) or frozenset(names)
 
     def has_features(self, row: JsonRow) -> bool:
@@ -49,7 +54,22 @@ class JsonRows:
 
     def layout(self, row: JsonRow) -> "_Layout":
         """Returns the layout of a row; rows of one layout can be checked together."""
-        return self.with_flags if DEVICE not in row and FLAGS[0] in row and FLAGS[1] in row else self.with_device
+        return self.with_flags if _has_flags(row) else self.with_device
+
+    def key_rejects(self, rows: Sequence[JsonRow]) -> "list[Reject | None]":
+        """Returns for each row why its keys cannot be those of a table, or None."""
+        found: list[Reject | None] = [None] * len(rows)
+        for has_flags, layout in ((False, self.keys_alone), (True, self.keys_with_flags)):
+            places = [place for place, row in enumerate(rows) if _has_flags(row) is has_flags]
+            if places:
+                for reject in layout.rows([rows[place] for place in places]).rejects:
+                    found[places[reject.line - 1]] = reject
+        return found
+
+
+def _has_flags(row: JsonRow) -> bool:
+    """Returns True for a row with the device as ``computer`` and ``smartphone``."""
+    return DEVICE not in row and FLAGS[0] in row and FLAGS[1] in row
 
 
 class _Layout:
@@ -151,8 +171,9 @@ def device_key(row: JsonRow) -> int:
     value = row.get(DEVICE)
     if type(value) is int:
         return value if 0 <= value < 3 else -1
-    if value is None and DEVICE not in row and row.get(FLAGS[0]) in (0, 1) and row.get(FLAGS[1]) in (0, 1):
-        return -1 if row[FLAGS[0]] and row[FLAGS[1]] else 0 if row[FLAGS[0]] else 1 if row[FLAGS[1]] else 2
+    if _has_flags(row):
+        computer, smartphone = (_number(row[name]) for name in FLAGS)
+        return _DEVICE_OF_FLAGS.get((computer, smartphone), -1)
     return device_code(_text(value))
 
 

@@ -105,6 +105,16 @@ def answer_rows(serving: Serving, rows: Sequence[JsonRow], question: Question, n
     return Answers(serving=serving, age_seconds=age, answers=done, counts=counts)
 
 
+def needs_computing(serving: Serving, rows: Sequence[JsonRow], source: Source) -> bool:
+    """Returns True unless every row is answered from the published result alone."""
+    if source is Source.COMPUTED:
+        return True
+    loaded, published = serving.loaded, serving.published
+    if source is Source.PUBLISHED or loaded is None:
+        return False
+    return any(loaded.json_rows.has_features(row) and (published is None or _look_up(published, row) is None) for row in rows)
+
+
 def _look_up(published: PublishedResult, row: JsonRow) -> PublishedRate | None:
     if published.keys == KEYS:
         entity, device = whole_key(row.get(ENTITY)), device_key(row)
@@ -134,9 +144,8 @@ def _answer_others(
         is_to_compute = source is Source.COMPUTED or (source is Source.AUTO and loaded is not None and json_rows.has_features(rows[place]))
         (to_compute if is_to_compute else by_key).append(place)
     if by_key:
-        rejects = {reject.line: reject for reject in json_rows.keys_alone.rows([rows[place] for place in by_key]).rejects}
-        for line, place in enumerate(by_key, start=1):
-            reject = rejects.get(line)
+        rejects = json_rows.key_rejects([rows[place] for place in by_key])
+        for place, reject in zip(by_key, rejects, strict=True):
             answers[place] = RateAnswer(status=Status.NOT_FOUND if reject is None else Status.REJECTED, reject=reject)
     if not to_compute:
         return
@@ -191,4 +200,6 @@ def _key_text(name: str, row: JsonRow) -> str:
         value = row.get(DEVICE) if device < 0 else device
     else:
         value = row.get(name)
+    if isinstance(value, dict | list):
+        value = None  # of any depth and length; the reject says what it is
     return f'"{name}":{value}' if type(value) is int else f"{orjson.dumps(name).decode()}:{orjson.dumps(value).decode()}"
