@@ -11,7 +11,7 @@ from workers.serving.rates.answering import Source
 from workers.serving.rates.digits import rate_text
 from workers.serving.rates.serving import LoadedRelease, Serving
 from workers.serving.routes.invocations import rates_or_error
-from workers.serving.routes.predicting import answer, check_rows_given
+from workers.serving.routes.predicting import answer, check_row_count, check_rows_given
 from workers.tables.json_rows import JsonRow
 
 DATATYPES = ("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES")
@@ -69,7 +69,7 @@ async def infer(service: Service, serving: Serving, name: str, version: str | No
     request_id = fields.get("id")
     if request_id is not None and not isinstance(request_id, str):
         raise HttpError(422, "id must be a text")
-    rows = check_rows_given(service, _rows_of(fields))
+    rows = check_rows_given(service, _rows_of(service, fields))
     rates = rates_or_error(await answer(service, serving, rows, Source.COMPUTED))
     head: dict[str, Any] = {"model_name": name, "model_version": loaded.name} | ({} if request_id is None else {"id": request_id})
     data = ",".join(rate_text(rate) for rate in rates)
@@ -77,10 +77,13 @@ async def infer(service: Service, serving: Serving, name: str, version: str | No
     return Answer(b"%b,%b}" % (orjson.dumps(head)[:-1], output.encode()))
 
 
-def _rows_of(fields: dict[str, Any]) -> list[JsonRow]:
+def _rows_of(service: Service, fields: dict[str, Any]) -> list[JsonRow]:
     inputs = fields.get("inputs")
     if not isinstance(inputs, list) or not inputs or not all(isinstance(column, dict) for column in inputs):
         raise HttpError(422, "inputs must be a list of tensors, one for each column")
+    for given in inputs:
+        if isinstance(data := given.get("data"), list):
+            check_row_count(service, len(data))
     columns = dict(_column(given) for given in inputs)
     if len(columns) < len(inputs):
         raise HttpError(422, "two inputs have the same name")

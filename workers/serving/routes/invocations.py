@@ -7,7 +7,7 @@ from workers.serving.http.service import Service
 from workers.serving.rates.answering import Answers, RateAnswer, Source
 from workers.serving.rates.digits import rate_text
 from workers.serving.rates.serving import Serving
-from workers.serving.routes.predicting import answer, check_rows_given
+from workers.serving.routes.predicting import answer, check_row_count, check_rows_given
 from workers.tables.json_rows import JsonRow
 
 SHAPES = ("dataframe_split", "dataframe_records", "instances")
@@ -15,12 +15,12 @@ SHAPES = ("dataframe_split", "dataframe_records", "instances")
 
 async def invoke(service: Service, serving: Serving, body: bytes) -> Answer:
     """Answers ``{"predictions": [...]}``, one rate for each row; refuses the request if a row has none."""
-    rows = check_rows_given(service, _rows_of(read_object(body)))
+    rows = check_rows_given(service, _rows_of(service, read_object(body)))
     rates = rates_or_error(await answer(service, serving, rows, Source.COMPUTED))
     return Answer(b'{"predictions":[%b]}' % ",".join(rate_text(rate) for rate in rates).encode())
 
 
-def _rows_of(fields: dict[str, Any]) -> list[JsonRow]:
+def _rows_of(service: Service, fields: dict[str, Any]) -> list[JsonRow]:
     given = [shape for shape in SHAPES if shape in fields]
     if len(given) != 1:
         raise HttpError(422, f"the body must have one of {', '.join(SHAPES)}")
@@ -30,6 +30,7 @@ def _rows_of(fields: dict[str, Any]) -> list[JsonRow]:
         return value
     if not isinstance(value, dict) or not isinstance(value.get("columns"), list) or not isinstance(value.get("data"), list):
         raise HttpError(422, 'dataframe_split must be {"columns": [...], "data": [[...]]}')
+    check_row_count(service, len(value["data"]))
     columns = value["columns"]
     if not all(isinstance(name, str) for name in columns) or len({*columns}) < len(columns):
         raise HttpError(422, "the columns of dataframe_split must be different texts")

@@ -2,12 +2,13 @@
 
 from urllib.parse import parse_qs
 
+from shared.catalog.manifests import KEYS
 from workers.serving.http.answers import Answer, HttpError, read_object
 from workers.serving.http.front import Scope
 from workers.serving.http.service import Service
 from workers.serving.rates.answering import Source, Status, answer_text, row_text
 from workers.serving.rates.serving import Serving
-from workers.serving.routes.predicting import answer, check_rows_given
+from workers.serving.routes.predicting import answer, check_result_open, check_rows_given
 
 CODES = {Status.PRESENT: 200, Status.OUTSIDE_MAX_AGE: 200, Status.NOT_FOUND: 404, Status.REJECTED: 422}
 """The status code of a request for one row."""
@@ -28,10 +29,11 @@ async def post_rates(service: Service, scope: Scope, body: bytes) -> Answer:
 
 async def get_rate(service: Service, serving: Serving, scope: Scope, entity_id: str, device: str) -> Answer:
     """Answers one published row."""
+    check_result_open(serving)
     keys = () if serving.published is None else serving.published.keys
     if len(keys) != 2:
         raise HttpError(404, "no result with two key columns is published", next_step="Ask with: POST /v1/rates")
-    row = dict(zip(keys, (_number_or_text(entity_id), _number_or_text(device)), strict=True))
+    row = dict(zip(keys, map(_key_value, keys, (entity_id, device)), strict=True))
     given = await answer(service, serving, [row], Source.PUBLISHED)
     [found] = given.answers
     text = row_text(row, found, given).encode()
@@ -61,5 +63,6 @@ def source_of(query: bytes) -> Source:
         raise HttpError(422, "source must be auto, published or computed") from None
 
 
-def _number_or_text(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 19 else text
+def _key_value(name: str, text: str) -> int | str:
+    """Returns a number for the entity id and the device; every other key is a text, which may have leading zeros."""
+    return int(text) if name in KEYS and text.isascii() and text.isdigit() and len(text) <= 19 else text

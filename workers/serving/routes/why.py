@@ -11,6 +11,7 @@ from workers.serving.http.answers import Answer, HttpError
 from workers.serving.http.front import RETRY_AFTER, Scope
 from workers.serving.http.service import Service
 from workers.serving.rates.serving import Serving
+from workers.serving.routes.predicting import check_result_open
 
 SECONDS = 30.0
 LONGEST_KEY = 1000
@@ -21,6 +22,7 @@ async def why(service: Service, serving: Serving, scope: Scope, keys: list[str])
     """Answers where a published rate comes from, and why it is another one than before."""
     if len(keys) > MAX_KEYS or max(map(len, keys)) > LONGEST_KEY:
         raise HttpError(422, "the keys are too long")
+    check_result_open(serving)
     if serving.published is None:
         raise HttpError(404, "no result is published")
     against = parse_qs(scope["query_string"].decode("ascii", errors="replace")).get("against", [None])[-1]

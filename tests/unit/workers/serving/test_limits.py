@@ -208,6 +208,7 @@ def test_a_request_beyond_the_limit_of_requests_is_refused_for_now(service):
 
 def test_a_request_that_arrives_too_slowly_is_ended(bucket, tmp_path):
     service = make_service(bucket, tmp_path, serve_timeout_seconds=0.05)
+    service.swapper.look()
 
     async def call():
         never = asyncio.Event()
