@@ -294,6 +294,9 @@ def test_the_server_is_heard_outside_of_its_container_scales_by_its_load_and_is_
     assert "replicas" not in deployment["spec"]
     assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
     assert SERVICES["serve"]["deploymentConfiguration"]["minimumHealthyPercent"] == 100
+    # one late answer takes no pod away, and a pod that drains is known before it takes no more connections
+    probe = PODS["serve"]["containers"][0]["readinessProbe"]
+    assert 2 <= probe["failureThreshold"] * probe["periodSeconds"] < DRAIN_SECONDS
     most = DRAIN_SECONDS + LAST_SECONDS
     for seconds in (
         ecs["stopTimeout"],

@@ -18,6 +18,7 @@ from tests.serving import BOTH_TOKENS, JOBS, RATES, ask, make_service
 from workers.serving.http.application import make_application
 from workers.serving.http.tokens import Tokens
 from workers.serving.rates import computing
+from workers.serving.routes import predicting
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +201,11 @@ def test_a_request_beyond_the_limit_of_requests_is_refused_for_now(service):
     service.in_hand = service.settings.serve_concurrency
     try:
         answer = ask(service, "GET", "/v1/rates/1001/1")
+        # a busy process is healthy
+        probes = [ask(service, "GET", path).status_code for path in ("/ping", "/v2/health/live", "/v2/health/ready")]
     finally:
         service.in_hand = 0
+    assert probes == [200] * 3
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert is_well(service)
 
@@ -265,6 +269,81 @@ def test_a_prediction_that_takes_too_long_is_given_up_and_one_that_hangs_makes_t
     assert asyncio.run(call()) == (504, 200, 503)
 
 
+def test_a_request_that_is_given_up_before_its_turn_is_not_computed_and_hides_no_prediction_that_hangs(bucket, tmp_path, monkeypatch):
+    service = make_service(bucket, tmp_path, serve_timeout_seconds=0.2)
+    service.swapper.look()
+    may_end, computed = threading.Event(), []
+    real = computing.predict_valid
+
+    def slow(*arguments, **more):
+        computed.append(1)
+        may_end.wait(20)
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(computing, "predict_valid", slow)
+    cells = {"entity_id": 9, "device": 1, "att1": 0, "att2": 0, "att3": 0, "length": 1}
+    clock = iter(range(100))
+    service.now = lambda: next(clock)
+
+    async def call():
+        transport = httpx.ASGITransport(make_application(service))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            posts = [client.post("/v1/rates?source=computed", json={"rows": [cells] * 100}) for _ in range(3)]
+            answers = await asyncio.gather(*posts)
+            since = service.computing_since
+            # what is published needs no turn
+            published = await client.post("/v1/rates", json={"rows": [{"entity_id": 1001, "device": 1}] * 100})
+            may_end.set()
+            return [answer.status_code for answer in answers], since, published.status_code
+
+    assert asyncio.run(call()) == ([504] * 3, 0, 200)
+    service.executor.submit(int).result(20)
+    assert computed == [1]
+
+
+def test_a_queue_of_predictions_that_is_too_long_is_refused_for_now_and_published_rates_are_not(service):
+    service.computing = predicting.LONGEST_QUEUE + 1
+    try:
+        refused = ask(service, "POST", "/v1/rates?source=computed", json={"rows": [{"entity_id": 1}]})
+        found = ask(service, "POST", "/v1/rates", json={"rows": [{"entity_id": 1001, "device": 1}] * 50})
+    finally:
+        service.computing = 0
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert found.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/rates", "/invocations"])
+def test_a_client_that_goes_away_within_its_body_is_no_defect_of_the_server(service, path):
+    messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    sent = []
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"9")]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers}
+    count = service.metrics.registry.get_sample_value
+    with structlog.testing.capture_logs() as logged:
+        asyncio.run(make_application(service)(scope, receive, send))
+    assert sent == []
+    assert count("scoring_serve_requests_total", {"route": path, "code": "499"}) == 1
+    assert not [line for line in logged if line["log_level"] == "error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/invocations", {"dataframe_split": {"columns": ["a"], "data": [1] * 51}}),
+        ("/v2/models/v1/infer", {"inputs": [{"name": "a", "shape": [51], "datatype": "NONE", "data": [1] * 51}]}),
+    ],
+)
+def test_rows_are_counted_before_they_are_built(service, path, body):
+    assert ask(service, "POST", path, json=body).status_code == 413
+
+
 def test_a_defect_is_logged_and_its_answer_says_nothing_of_it(service, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("a secret")
@@ -274,6 +353,7 @@ def test_a_defect_is_logged_and_its_answer_says_nothing_of_it(service, monkeypat
         answers = [ask(service, "POST", "/v1/rates", json={"rows": [{"entity_id": 1, "device": 1}]}), ask(service, "GET", "/v1/rates/1/1")]
     for answer in answers:
         assert (answer.status_code, "secret" in answer.text, "Traceback" in answer.text) == (500, False, False)
+        assert answer.json()["error"].startswith("the server failed")
         assert [line for line in logged if line.get("request_id") == answer.headers["x-request-id"]]
 
 

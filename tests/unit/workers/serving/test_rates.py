@@ -15,6 +15,7 @@ from tests.handmade import HEADER, make_job, publish_handmade, row, run_job, wri
 from tests.serving import ask, make_service, published_lines
 from workers.serving.rates.answering import Question, Source, answer_rows
 from workers.serving.rates.digits import rate_text
+from workers.serving.routes.rates import _key_value
 from workers.tables.output import decompress, read_rejects
 
 
@@ -116,6 +117,31 @@ def test_a_row_may_have_the_flags_of_a_prepared_table_instead_of_a_device(servic
     [found] = rates_of(service, [cells | {"computer": 0, "smartphone": 1}], "computed")
     [wanted] = rates_of(service, [as_rows([row(1)])[0]], "computed")
     assert found == wanted
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_key_with_flags_is_found_if_it_is_published_and_is_not_found_otherwise(service, as_text):
+    flags = {"computer": 0, "smartphone": 1}
+    if as_text:
+        flags = {name: str(value) for name, value in flags.items()}
+    for source in ("auto", "published"):
+        found = rates_of(service, [flags | {"entity_id": 1001}, flags | {"entity_id": 999999}, {"entity_id": 1001, "device": 1}], source)
+        assert [rate["status"] for rate in found] == ["PRESENT", "NOT_FOUND", "PRESENT"]
+        assert found[0] == found[2]
+    both = flags | {"entity_id": 1001, "computer": flags["smartphone"]}
+    assert rates_of(service, [both], "published")[0]["status"] == "REJECTED"
+
+
+def test_only_the_id_and_the_device_of_an_address_are_numbers():
+    assert [_key_value(name, "007") for name in ("entity_id", "device", "match_type")] == [7, 7, "007"]
+
+
+def test_a_key_that_is_no_single_value_is_rejected_and_not_sent_back(service):
+    deep: list = []
+    for _ in range(300):
+        deep = [deep]
+    [found] = rates_of(service, [{"entity_id": deep, "device": 1}])
+    assert (found["status"], found["entity_id"]) == ("REJECTED", None)
 
 
 def test_an_id_keeps_all_its_digits_as_a_number_and_as_text_and_none_are_made_up(service):

@@ -6,12 +6,15 @@ from datetime import timedelta
 
 import pytest
 
+from model_store.foreign_code import DefinitionError
 from shared.catalog.aliases import point_alias
 from shared.catalog.paths import release_folder
 from shared.jobs.outbox import undelivered
+from tests.conftest import wait_until
 from tests.guarded import lines_with_clicks, make_guarded_bucket, score_on_channel
 from tests.handmade import NOON, WEIGHTS, publish_handmade
 from tests.serving import ask, make_service
+from workers.serving.rates import computing
 from workers.serving.releases import opening, reproducing, swapping
 
 ALIAS = "tested"
@@ -43,6 +46,7 @@ def promote_another(bucket, minutes=1, weights=None):
 
 def computed(service):
     answer = ask(service, "POST", "/v1/rates?source=computed", json={"rows": [CELLS]})
+    assert answer.status_code == 200, answer.text
     assert answer.json()["release"] == answer.headers["x-scoring-release"]
     return answer.json()["release"], answer.json()["rates"][0]["cr"]
 
@@ -154,14 +158,16 @@ def test_an_answer_never_mixes_two_states_while_they_are_exchanged(service, buck
     """20 exchanges, half of them to a broken release, under requests without a pause."""
     state: dict[str, set[float]] = {}
     wrong: list[str] = []
+    answered: list[str] = []
     is_over = threading.Event()
 
     def ask_on():
         while not is_over.is_set():
             try:
                 release, rate = computed(service)
+                answered.append(release)
                 state.setdefault(release, set()).add(rate)
-            except AssertionError as error:
+            except (AssertionError, LookupError, ValueError) as error:
                 wrong.append(repr(error))
 
     asking = threading.Thread(target=ask_on)
@@ -170,10 +176,79 @@ def test_an_answer_never_mixes_two_states_while_they_are_exchanged(service, buck
         release = promote_another(bucket, minutes=number, weights=[weight / (number + 1) for weight in WEIGHTS])
         if number % 2:
             bucket.write(f"{release_folder(release)}/model.skops", b"broken")
+        seen = len(answered)
         service.swapper.look()
+        # each exchange is met by requests
+        wait_until(lambda seen=seen: len(answered) >= seen + 2 or wrong, 30, "two answers")
     is_over.set()
     asking.join()
     assert wrong == []
+    assert len(answered) >= 40
     assert all(len(rates) == 1 for rates in state.values())
     assert failures(service, "release") == 10
     assert service.serving.release == release
+
+
+def test_before_the_first_look_has_ended_rates_are_refused_for_now_and_not_said_to_be_absent(bucket, tmp_path, monkeypatch):
+    lone = make_service(bucket, tmp_path / "home", serve_model="v1")
+    statuses = []
+
+    def look_in(*arguments):
+        statuses.append([ask(lone, "GET", path).status_code for path in ("/v1/rates/1001/1", "/v2/models/v1", "/ping")])
+        return opening.open_release(*arguments)
+
+    monkeypatch.setattr(swapping, "open_release", look_in)
+    statuses.append([ask(lone, "GET", path).status_code for path in ("/v1/rates/1001/1", "/v2/models/v1", "/ping")])
+    lone.swapper.look()
+    assert statuses == [[503, 503, 503]] * 2
+    assert [ask(lone, "GET", path).status_code for path in ("/v1/rates/1001/1", "/v2/models/v1", "/ping")] == [200] * 3
+
+
+@pytest.mark.parametrize("error", [OSError("away"), ZeroDivisionError("a defect")])
+@pytest.mark.parametrize("step", ["read_channel", "open_published"])
+def test_while_the_result_of_the_channel_is_not_open_its_rates_are_refused_for_now(bucket, tmp_path, monkeypatch, step, error):
+    lone = make_service(bucket, tmp_path / "home", serve_model="v1")
+    real = getattr(swapping, step)
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(swapping, step, fail)
+    lone.swapper.look()
+    asked = ask(lone, "POST", "/v1/rates", json={"rows": [KEY]}), ask(lone, "GET", "/v1/rates/1001/1"), ask(lone, "GET", "/ping")
+    assert [answer.status_code for answer in asked] == [503] * 3
+    assert asked[0].headers["retry-after"] == "1"
+    assert computed(lone)[0] == lone.serving.release
+    monkeypatch.setattr(swapping, step, real)
+    lone.swapper._not_before.clear()
+    lone.swapper.look()
+    assert ask(lone, "GET", "/v1/rates/1001/1").status_code == 200
+    assert lone.is_ready
+
+
+def test_a_defect_while_the_alias_is_followed_is_counted_and_does_not_keep_a_new_result_away(service, bucket, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(swapping, "resolve", fail)
+    folder, _ = score_on_channel(bucket, lines_with_clicks()[:-1], 1, guard_off="a shop less")
+    service.swapper.look()
+    assert service.serving.published.manifest.job_id == folder.job_id
+    assert failures(service, "release") == 1
+    assert service.is_ready
+
+
+def test_a_release_that_cannot_predict_is_not_taken_over(service, bucket, monkeypatch):
+    before = computed(service)
+    release = promote_another(bucket)
+
+    def fail(*_, **__):
+        raise DefinitionError("it fails")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(computing, "predict_valid", fail)
+        service.swapper.look()
+    assert computed(service) == before
+    assert failures(service, "release") == 1
+    notices = [folder.notice() for folder in undelivered(bucket) if folder.name.startswith("serve-")]
+    assert [notice.title for notice in notices] == [f"HTTP: the release {release} is not served"]
