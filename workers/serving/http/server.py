@@ -6,7 +6,7 @@ from types import FrameType
 import uvicorn
 
 from workers.serving.http.front import Front
-from workers.serving.http.protocol import TimedProtocol
+from workers.serving.http.protocol import LimitedProtocol
 from workers.serving.http.service import Service
 
 DRAIN_SECONDS = 3.0
@@ -23,7 +23,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: Front, service: Service) -> None:
         config = uvicorn.Config(
             app,
-            http=TimedProtocol,
+            http=LimitedProtocol,
             ws="none",
             lifespan="off",
             access_log=False,
