@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import structlog
 from isal import igzip
 
+from model_store.foreign_code import DefinitionError
 from model_store.store import Release
 from shared.bucket.interface import Bucket
 from shared.catalog.channels import ChannelChange
@@ -17,8 +18,10 @@ from shared.jobs.folder import JobFolder
 from workers.scoring.chunks.chunk_reader import open_chunk
 from workers.scoring.chunks.rates import predict_valid
 from workers.scoring.fixes.records import fixed_records
+from workers.scoring.fixes.rejects import RejectsOfJob
 from workers.scoring.plan import read_plan
 from workers.tables.output import prediction_text
+from workers.tables.rows import without_lines
 
 log = structlog.get_logger()
 
@@ -36,11 +39,17 @@ def reproduce(bucket: Bucket, release: Release, shown: ChannelChange | None) -> 
     ``shown`` is what the channel shows: its result is taken if the release made it.
 
     Raises:
-        OtherDigitsError: a byte differs.
+        OtherDigitsError: a byte differs, or the release fails on a row that has a rate there.
     """
     for manifest in _results_of(bucket, release.manifest.release, shown):
         try:
             wanted, got = _texts(bucket, release, manifest)
+        except DefinitionError as error:
+            raise OtherDigitsError(
+                f"the release {release.manifest.release} fails here on a row that has a rate in the result of job {manifest.job_id}: "
+                f"{error.message}",
+                next_step=error.next_step,
+            ) from error
         except PermanentError as error:
             # the table or the plan was removed or replaced since: there is nothing to compare with
             log.info("result not compared", release=release.manifest.release, job=manifest.job_id, why=str(error))
@@ -78,6 +87,9 @@ def _texts(bucket: Bucket, release: Release, manifest: ResultManifest) -> tuple[
         if planned.may_be_fixed:
             records = fixed_records(folder, 0, records)  # noqa: PLW2901
         rows = records.rows(0, min(ROWS, records.count()))
+    # the result has no rate of them, and one of them may be a row that kills its process
+    rejected = {reject.line for reject in RejectsOfJob(earlier=folder, plan=plan).of_chunk(0)}
+    rows = without_lines(rows, rejected) if rejected else rows
     found = predict_valid(release, rows, interval=planned.interval, path=planned.file.path)
     got = prediction_text(*found.rows.keys(release.manifest.keys), found.cr, *found.bounds)
     return _first_lines(bucket, manifest.revision, got.count(b"\n")), got
