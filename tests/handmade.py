@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from model_store.definitions import load_definition
+from model_store.definitions import Definition, load_definition
 from model_store.library import ModelLibrary
 from model_store.store import digest_folder, library_versions, publish, release_id
 from shared.bucket.local import LocalBucket
@@ -41,11 +41,13 @@ METRICS = ("log_loss_per_click", "mae_by_click", "mae", "mse", "calibration_erro
 HEADER = "entity_id,att1,att2,att3,length,device"
 
 
-def publish_handmade(bucket: LocalBucket, *, made: datetime = NOON, weights: Sequence[float] = WEIGHTS) -> str:
-    """Publishes a release of ``v1`` with these weights and returns its id."""
+def publish_handmade(
+    bucket: LocalBucket, *, made: datetime = NOON, weights: Sequence[float] = WEIGHTS, definition: Definition | None = None
+) -> str:
+    """Publishes a release of ``v1``, or of a definition made from it, with these weights and returns its id."""
     import numpy as np
 
-    definition = load_definition("v1")
+    definition = definition or load_definition("v1")
     model = definition.model_class()
     model.model = {
         "columns": [column.name for column in FEATURES],
@@ -53,13 +55,13 @@ def publish_handmade(bucket: LocalBucket, *, made: datetime = NOON, weights: Seq
         "intercept": INTERCEPT,
     }
     job_id = f"{made:%Y%m%dt%H%M%Sz}-train-handmade"
-    release = release_id("v1", job_id, f"{made:%Y%m%dT%H%M%SZ}")
+    release = release_id(definition.name, job_id, f"{made:%Y%m%dT%H%M%SZ}")
     with tempfile.TemporaryDirectory() as place:
         staged = Path(place)
         model.save(staged)
         manifest = ReleaseManifest(
             release=release,
-            definition="v1",
+            definition=definition.name,
             definition_sha256=definition.source_sha256,
             created=made,
             job_id=job_id,

@@ -12,6 +12,7 @@ from producers.operations.checks.queues import check_queues
 from producers.operations.checks.redis_server import check_redis
 from producers.operations.checks.releases import check_aliases, check_libraries
 from producers.operations.checks.schedule import check_schedule
+from producers.operations.checks.serving import check_serving
 from producers.operations.checks.storage import check_bucket, check_disks, check_stack
 from producers.operations.checks.variables import check_variables
 from producers.operations.checks.webhook import check_webhook
@@ -66,7 +67,7 @@ GROUPS = [
     ),
     Group(checks=[check_webhook]),
     Group(
-        checks=[check_libraries, check_aliases],
+        checks=[check_libraries, check_aliases, check_serving],
         is_possible=lambda examined: examined.bucket is not None,
         errors=(ScoringError, OSError),
         finding=lambda _, reason: error("releases", f"they cannot be read: {reason}", "Check BUCKET_URL."),

@@ -12,7 +12,7 @@ import structlog
 from model_store.isolated_loading import end_with_parent
 from model_store.library import ModelLibrary
 from shared.bucket.opening import open_bucket
-from shared.errors import SettingsError
+from shared.errors import ScoringError, SettingsError
 from shared.logs import set_up_logs
 from shared.settings import Settings, read_settings, serve_tokens_of
 from workers.serving.http.access_log import make_access_log
@@ -22,6 +22,7 @@ from workers.serving.http.service import Service
 from workers.serving.http.tokens import Tokens
 from workers.serving.metrics import Metrics
 from workers.serving.releases.swapping import Events, Swapper, Watched
+from workers.serving.releases.trial import try_release
 
 log = structlog.get_logger()
 
@@ -58,7 +59,8 @@ def make_service(settings: Settings) -> Service:
     library = ModelLibrary(bucket, settings.home / "releases", settings.definitions)
     metrics = Metrics()
     watched = Watched(bucket=bucket, library=library, home=settings.home, model=settings.serve_model, channel=settings.serve_channel)
-    swapper = Swapper(watched, Events(swapped=metrics.note_swap, failed=metrics.note_failure))
+    events = Events(swapped=metrics.note_swap, failed=metrics.note_failure)
+    swapper = Swapper(watched, events, trial=lambda release: try_release(settings, release))
     service = Service(
         settings=settings,
         swapper=swapper,
@@ -101,12 +103,17 @@ def _read_tokens(service: Service) -> None:
         log.info("tokens read again")
 
 
-def main() -> None:
-    """Serves on the socket that the supervisor has opened."""
+def main() -> int:
+    """Serves on the socket that the supervisor has opened; returns the exit code."""
     end_with_parent(int(sys.argv[2]))
     listening = socket.socket(fileno=int(sys.argv[1]))
-    run_process(read_settings(), listening, int(sys.argv[3]))
+    try:
+        run_process(read_settings(), listening, int(sys.argv[3]))
+    except ScoringError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -53,6 +53,11 @@ class Service:
         return self.swapper.is_ready and not self.is_draining
 
     @property
+    def why_not_ready(self) -> str:
+        """Why new requests are not welcome, in a sentence; empty if they are."""
+        return "the process is ending" if self.is_draining else self.swapper.why_not_ready
+
+    @property
     def is_live(self) -> bool:
         """False once a prediction hangs."""
         return not self.computing or self.now() - self.computing_since < STUCK_SECONDS

@@ -1,5 +1,6 @@
 """Answers a request for rates: from the published result, else computed, row by row in the order of the request."""
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -63,13 +64,10 @@ class Answers:
     age_seconds: int | None
     """The age of the published result."""
     answers: list[RateAnswer]
+    keys: tuple[str, ...]
+    """The key columns by which the rows are answered."""
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Rows by source and status; the source is empty if there is no rate."""
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The key columns of the rows."""
-        return self.serving.keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +100,8 @@ def answer_rows(serving: Serving, rows: Sequence[JsonRow], question: Question, n
         _answer_others(serving, rows, left, question.source, answers)
     done = [answer for answer in answers if answer is not None]
     counts: Counter[tuple[str, str]] = Counter([(answer.source or "", answer.status) for answer in done])
-    return Answers(serving=serving, age_seconds=age, answers=done, counts=counts)
+    keys = serving.loaded.release.manifest.keys if question.source is Source.COMPUTED and serving.loaded is not None else serving.keys
+    return Answers(serving=serving, age_seconds=age, answers=done, keys=keys, counts=counts)
 
 
 def needs_computing(serving: Serving, rows: Sequence[JsonRow], source: Source) -> bool:
@@ -110,7 +109,7 @@ def needs_computing(serving: Serving, rows: Sequence[JsonRow], source: Source) -
     if source is Source.COMPUTED:
         return True
     loaded, published = serving.loaded, serving.published
-    if source is Source.PUBLISHED or loaded is None:
+    if source is Source.PUBLISHED or loaded is None or serving.why_not_computed:
         return False
     return any(loaded.json_rows.has_features(row) and (published is None or _look_up(published, row) is None) for row in rows)
 
@@ -136,14 +135,17 @@ def _answer_others(
     serving: Serving, rows: Sequence[JsonRow], places: Sequence[int], source: Source, answers: list[RateAnswer | None]
 ) -> None:
     """Answers the rows that are not published."""
-    loaded = serving.loaded
-    json_rows = JsonRows((), serving.published.keys if serving.published else KEYS) if loaded is None else loaded.json_rows
+    loaded, why_not = serving.loaded, serving.why_not_computed
     to_compute: list[int] = []
     by_key: list[int] = []
     for place in places:
-        is_to_compute = source is Source.COMPUTED or (source is Source.AUTO and loaded is not None and json_rows.has_features(rows[place]))
-        (to_compute if is_to_compute else by_key).append(place)
+        brings_columns = source is Source.AUTO and loaded is not None and loaded.json_rows.has_features(rows[place])
+        if brings_columns and why_not:
+            answers[place] = RateAnswer(status=Status.NOT_FOUND, reject=_unnamed_reject(f"not computed: {why_not}"))
+        else:
+            (to_compute if brings_columns or source is Source.COMPUTED else by_key).append(place)
     if by_key:
+        json_rows = _key_rows(serving.keys) if loaded is None or why_not else loaded.json_rows
         rejects = json_rows.key_rejects([rows[place] for place in by_key])
         for place, reject in zip(by_key, rejects, strict=True):
             answers[place] = RateAnswer(status=Status.NOT_FOUND if reject is None else Status.REJECTED, reject=reject)
@@ -153,6 +155,16 @@ def _answer_others(
         raise NothingLoadedError("no release is loaded", next_step="Promote a release: scoring models promote RELEASE --alias champion")
     for place, computed in zip(to_compute, compute(loaded, [rows[place] for place in to_compute]), strict=True):
         answers[place] = _of_computed(computed)
+
+
+def _unnamed_reject(reason: str) -> Reject:
+    return Reject(line=0, column="", value="", reason=reason)
+
+
+@functools.lru_cache(maxsize=8)
+def _key_rows(keys: tuple[str, ...]) -> JsonRows:
+    """Returns the check of rows of which only the keys matter."""
+    return JsonRows((), keys)
 
 
 def _of_computed(computed: Computed) -> RateAnswer:

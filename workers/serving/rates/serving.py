@@ -43,6 +43,19 @@ class Serving:
         return self.has_looked and not self.lacks_result and (self.loaded is not None or self.published is not None)
 
     @property
+    def why_not_computed(self) -> str:
+        """Why a row that is not published is not computed unless the client asks for it; empty if it is.
+
+        A release and a result with other key columns name other things: no rate of one can stand in for a rate of the other.
+        """
+        if self.loaded is None or self.published is None:
+            return ""
+        own, shown = self.loaded.release.manifest.keys, self.published.keys
+        if {*own} == {*shown}:
+            return ""
+        return f"the release in use names rows by {', '.join(own)}, and the result by {', '.join(shown)}"
+
+    @property
     def release(self) -> str:
         """The id of the release that computes rates; empty without one."""
         return "" if self.loaded is None else self.loaded.name

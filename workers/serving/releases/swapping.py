@@ -28,6 +28,8 @@ log = structlog.get_logger()
 LOOK_SECONDS = 1.0
 RETRY_SECONDS = 30.0
 """What could not be opened is tried again after this time."""
+KEYS_DIFFER = "keys"
+"""The kind of problem that is no failure: its sentence is for clients too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,10 @@ class Events:
     """Called after each look."""
 
 
+def _no_trial(_: str) -> None:
+    """Takes every release as tried."""
+
+
 @dataclass
 class Swapper:
     """Holds what is served now; ``serving`` is replaced as a whole."""
@@ -61,6 +67,10 @@ class Swapper:
     serving: Serving = field(default_factory=Serving)
     problems: dict[str, str] = field(default_factory=dict)
     """Kind -> why the newest release or result is not served; empty while all is well."""
+    trial: Callable[[str], None] = _no_trial
+    """Called before a release is opened beside another one; raises ModelError if it must not be opened here."""
+    shown_job: str = ""
+    """The job whose result the channel shows, by the last look; empty if it shows none or cannot be read."""
     _not_before: dict[tuple[str, str], float] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _looked: threading.Event = field(default_factory=threading.Event)
@@ -69,6 +79,20 @@ class Swapper:
     def is_ready(self) -> bool:
         """True once there is something to answer from."""
         return self.serving.is_ready
+
+    @property
+    def why_not_ready(self) -> str:
+        """Why there is nothing to answer from yet, in a sentence without any detail of this machine; empty if there is."""
+        channel, job_id = self.watched.channel, self.shown_job
+        if not self.serving.has_looked:
+            return "the alias and the channel are not read yet"
+        if self.serving.lacks_result and job_id:
+            return f"the result of job {job_id}, which the channel {channel} shows, cannot be opened; a later one is opened by itself"
+        if self.serving.lacks_result:
+            return f"the channel {channel} cannot be read; it is tried again by itself"
+        if not self.serving.is_ready:
+            return f"there is neither a release {self.watched.model} nor a result on the channel {channel}"
+        return ""
 
     def start(self) -> threading.Thread:
         """Starts the thread; the first look is made at once."""
@@ -98,6 +122,7 @@ class Swapper:
         """Looks once, and exchanges what has moved: first the result, because without it nobody knows which rows are published."""
         shown = self._follow_channel()
         self._follow_alias(shown)
+        self._compare_keys()
         if not self.serving.has_looked:
             self.serving = replace(self.serving, has_looked=True)
 
@@ -107,9 +132,11 @@ class Swapper:
             shown = read_channel(self.watched.bucket, self.watched.channel)
         except Exception as error:  # noqa: BLE001 - noted; the alias is followed all the same
             self._note_problem("result", error)
+            self.shown_job = ""
             if not self.serving.has_looked:
                 self._note_lack(lacks_result=True)
             return None
+        self.shown_job = "" if shown is None else shown.job_id
         if shown is not None:
             self._take_result(shown)
         self._note_lack(lacks_result=shown is not None and self.serving.published is None)
@@ -133,6 +160,8 @@ class Swapper:
         if self._is_resting(kind, release):
             return
         try:
+            if self.serving.has_looked:
+                self.trial(release)
             loaded = open_release(watched.bucket, watched.library, release, shown)
         except (Exception, SoftTimeLimitExceeded) as error:  # noqa: BLE001 - counted, logged and announced
             self._fail(kind, release, f"the release {release} is not served", error)
@@ -156,6 +185,16 @@ class Swapper:
             return
         self.serving = replace(self.serving, published=published, lacks_result=False)
         self._note_swap(kind, shown.job_id, time.monotonic() - began)
+
+    def _compare_keys(self) -> None:
+        """Notes, and logs once, that the release and the result name rows by other columns."""
+        why = self.serving.why_not_computed
+        if why and self.problems.get(KEYS_DIFFER) != why:
+            log.warning("rows that are not published are not computed", why=why)
+        if why:
+            self.problems[KEYS_DIFFER] = why
+        else:
+            self.problems.pop(KEYS_DIFFER, None)
 
     def _is_resting(self, kind: str, name: str) -> bool:
         return time.monotonic() < self._not_before.get((kind, name), 0.0)

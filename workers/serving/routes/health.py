@@ -4,6 +4,9 @@ from typing import Any
 
 from workers.serving.http.answers import Answer, json_answer
 from workers.serving.http.service import Service
+from workers.serving.releases.swapping import KEYS_DIFFER
+
+IN_LOG = "the newest one is not served; see the server's log"
 
 
 def live(service: Service) -> Answer:
@@ -13,7 +16,8 @@ def live(service: Service) -> Answer:
 
 def ready(service: Service) -> Answer:
     """Answers ``GET /v2/health/ready``: 503 before there is anything to answer from, and from SIGTERM on."""
-    return json_answer({"ready": service.is_ready} | state(service), 200 if service.is_ready else 503)
+    why = {} if service.is_ready else {"reason": service.why_not_ready}
+    return json_answer({"ready": service.is_ready} | why | state(service), 200 if service.is_ready else 503)
 
 
 def ping(service: Service) -> Answer:
@@ -30,5 +34,5 @@ def state(service: Service) -> dict[str, Any]:
         "channel": None if published is None else published.channel,
         "job_id": None if published is None else published.manifest.job_id,
         "finished": None if published is None else published.manifest.finished.isoformat(),
-        "problems": dict.fromkeys(service.swapper.problems, "the newest one is not served; see the server's log"),
+        "problems": {kind: why if kind == KEYS_DIFFER else IN_LOG for kind, why in service.swapper.problems.items()},
     }

@@ -4,6 +4,7 @@ import threading
 from dataclasses import replace
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from model_store.foreign_code import DefinitionError
@@ -127,6 +128,56 @@ def test_a_release_whose_table_is_gone_is_taken_over_without_a_comparison(servic
         bucket.delete(info.path)
     assert reproducing.reproduce(bucket, service.serving.loaded.release, change) == 0
     assert opening.open_release(bucket, service.swapper.watched.library, service.serving.release, change).name == service.serving.release
+
+
+def patch_three_rows(monkeypatch, service, answer):
+    """Lets the definition answer in another way for the rows 3, 40 and 77, which have this length."""
+    model_class = type(service.serving.loaded.release.model)
+    real = model_class.predict
+
+    def predict(self, X):
+        where = X["length"] == 0.75
+        return np.where(where, answer(), real(self, X)) if where.any() else real(self, X)
+
+    monkeypatch.setattr(model_class, "predict", predict)
+
+
+def fail():
+    raise ValueError("not this row")
+
+
+def test_rows_that_the_result_rejects_are_not_scored_again(service, bucket, monkeypatch):
+    """One of them may kill the process that scores it."""
+    with monkeypatch.context() as patched:
+        patch_three_rows(patched, service, lambda: np.nan)
+        _, outcome = score_on_channel(bucket, lines_with_clicks(), 1, guard_off="some have no rate", max_reject_share=0.5)
+    assert outcome.state == "done"
+    patch_three_rows(monkeypatch, service, fail)
+    assert reproducing.reproduce(bucket, service.serving.loaded.release, swapping.read_channel(bucket, "live")) == reproducing.ROWS - 3
+
+
+def test_a_release_that_fails_here_on_a_row_of_its_result_is_not_taken_over(service, bucket, monkeypatch):
+    patch_three_rows(monkeypatch, service, fail)
+    with pytest.raises(reproducing.OtherDigitsError, match=r"fails here on a row that has a rate in the result of job .* not this row"):
+        reproducing.reproduce(bucket, service.serving.loaded.release, swapping.read_channel(bucket, "live"))
+
+
+def test_a_server_whose_first_result_is_damaged_says_so_and_is_ready_once_a_later_whole_one_is_there(bucket, tmp_path):
+    change = swapping.read_channel(bucket, "live")
+    for name in ("prediction_index.arrow", "prediction_output.csv.gz"):
+        bucket.write(f"{change.revision}/{name}", b"not what it was")
+    lone = make_service(bucket, tmp_path / "home", serve_model="v1")
+    assert ask(lone, "GET", "/v2/health/ready").json()["reason"] == "the alias and the channel are not read yet"
+    lone.swapper.look()
+    answer = ask(lone, "GET", "/v2/health/ready")
+    why = f"the result of job {change.job_id}, which the channel live shows, cannot be opened; a later one is opened by itself"
+    assert (answer.status_code, answer.json()["reason"]) == (503, why)
+    folder, outcome = score_on_channel(bucket, lines_with_clicks(), 1, guard_off="the one before is damaged")
+    assert outcome.state == "done"
+    lone.swapper.look()
+    answer = ask(lone, "GET", "/v2/health/ready")
+    assert (answer.status_code, answer.json()["job_id"], "reason" in answer.json()) == (200, folder.job_id, False)
+    assert ask(lone, "GET", "/v1/rates/1001/1").status_code == 200
 
 
 def test_a_damaged_result_is_not_taken_over(service, bucket):
