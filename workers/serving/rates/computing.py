@@ -45,7 +45,9 @@ def _compute_alike(loaded: LoadedRelease, rows: Sequence[JsonRow], has_flags: bo
         predicted = predict_valid(loaded.release, layout.rows(rows), path="the request")
     except (DefinitionError, TableError) as error:
         if len(rows) > 1:
-            return [computed for row in rows for computed in _compute_alike(loaded, [row], has_flags)]
+            # with few bad rows, some dozens of predictions instead of one for each row
+            middle = len(rows) // 2
+            return [*_compute_alike(loaded, rows[:middle], has_flags), *_compute_alike(loaded, rows[middle:], has_flags)]
         log.warning("row not predicted", release=loaded.name, error=str(error))
         return [Computed(reject=Reject(line=1, column="", value="", reason=FAILED))]
     rejects = predicted.rows.rejects

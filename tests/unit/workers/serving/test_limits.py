@@ -6,6 +6,7 @@ import json
 import threading
 
 import httpx
+import numpy as np
 import pytest
 import structlog
 from hypothesis import given
@@ -371,6 +372,24 @@ def test_a_definition_that_fails_on_a_row_costs_the_others_nothing(service, monk
     found = ask(service, "POST", "/v1/rates?source=computed", json={"rows": rows}).json()["rates"]
     assert [rate["status"] for rate in found] == ["PRESENT", "REJECTED", "PRESENT"]
     assert found[1]["reason"] == computing.FAILED
+
+
+def test_a_bad_row_among_1_000_costs_some_dozens_of_predictions(service, monkeypatch):
+    model = service.serving.loaded.release.model
+    real, asked = computing.predict_valid, []
+
+    def predict(self, X):
+        if (X["length"] == 4).any():
+            raise ValueError("not four")
+        return np.full(len(X), 0.5)
+
+    monkeypatch.setattr(type(model), "predict", predict)
+    monkeypatch.setattr(computing, "predict_valid", lambda *known, **more: (asked.append(1), real(*known, **more))[1])
+    cells = {"entity_id": 9, "device": 1, "att1": 0, "att2": 0, "att3": 0}
+    rows = [cells | {"length": 4 if place == 613 else 1} for place in range(1000)]
+    found = computing.compute(service.serving.loaded, rows)
+    assert [place for place, computed in enumerate(found) if computed.reject is not None] == [613]
+    assert len(asked) < 25
 
 
 def test_a_process_that_is_told_to_end_is_not_ready_and_closes_its_connections(service):
