@@ -29,13 +29,16 @@ async def why(service: Service, serving: Serving, scope: Scope, keys: list[str])
     if _one_at_a_time.locked():
         raise HttpError(503, "this process explains another rate", headers=(RETRY_AFTER,))
     async with _one_at_a_time:
-        return await asyncio.to_thread(_explain, service, against, keys)
+        return await asyncio.to_thread(_explain, service, serving.published.manifest.job_id, against, keys)
 
 
-def _explain(service: Service, against: str | None, keys: list[str]) -> Answer:
+def _explain(service: Service, job_id: str, against: str | None, keys: list[str]) -> Answer:
+    """Explains a rate of the result of a job, which the channel may have ceased to show in this second."""
     bucket = service.swapper.watched.bucket
     try:
         compared = choose_results(bucket, service.swapper.watched.channel, against)
+        if compared.job_id != job_id:
+            compared = choose_results(bucket, job_id, against)
     except ScoringError as error:
         raise HttpError(404, error.message, next_step=error.next_step) from error
     found, _ = answer_isolated(service.settings, Question(job_id=compared.job_id, against=compared.against, keys=keys), SECONDS)

@@ -10,11 +10,13 @@ import pyarrow as pa
 import pytest
 
 from shared.bucket.local import LocalBucket
-from tests.guarded import make_guarded_bucket
+from shared.guard.explanation import Answer as WhyAnswer
+from tests.guarded import lines_with_clicks, make_guarded_bucket, score_on_channel
 from tests.handmade import HEADER, make_job, publish_handmade, row, run_job, write_table
 from tests.serving import ask, make_service, published_lines
 from workers.serving.rates.answering import Question, Source, answer_rows
 from workers.serving.rates.digits import rate_text
+from workers.serving.routes import why
 from workers.serving.routes.rates import _key_value
 from workers.tables.output import decompress, read_rejects
 
@@ -241,3 +243,25 @@ def test_the_source_of_a_computed_answer_is_asked_of_a_release_alone(service):
     found = answer_rows(service.serving, [{"entity_id": 1001, "device": 1}], Question(source=Source.COMPUTED), datetime.now(UTC))
     assert [answer.status for answer in found.answers] == ["REJECTED"]
     assert found.answers[0].reject.reason == "missing"
+
+
+def test_an_explanation_is_that_of_the_result_that_its_header_names(bucket, tmp_path):
+    """The channel may move after the last look."""
+    served = make_service(bucket, tmp_path)
+    served.swapper.look()
+    before = served.serving.published.manifest
+    folder, outcome = score_on_channel(bucket, lines_with_clicks()[:-1], 1, guard_off="a shop less")
+    assert outcome.state == "done"
+    asked = []
+
+    def answer_isolated(_settings, question, _seconds):
+        asked.append((question.job_id, question.against))
+        return WhyAnswer(error="not now", exit_code=2), ""
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(why, "answer_isolated", answer_isolated)
+        answer = ask(served, "GET", "/v1/rates/1001/1/why")
+        assert answer.headers["x-scoring-revision"] == before.revision
+        served.swapper.look()
+        ask(served, "GET", "/v1/rates/1001/1/why")
+    assert asked == [(before.job_id, None), (folder.job_id, before.job_id)]
