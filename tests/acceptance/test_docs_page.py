@@ -22,11 +22,13 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Service, str]]:
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Service, str]]:
     """A server in a thread of this process, on a bucket with a release and a published result."""
     bucket, _ = make_guarded_bucket(tmp_path / "bucket")
     service = make_service(bucket, tmp_path / "home")
     service.swapper.look()
+    (tmp_path / "metrics").mkdir()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "metrics"))
     server = Server(make_application(service), service)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         running = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -11,7 +11,7 @@ OF_COMPOSE = {
     f"SCORING_{name}"
     for name in (
         "UID", "GID", "BUCKET", "WORKERS", "IMAGE_TAG", "NOTEBOOK_TOKEN", "NOTEBOOK_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT",
-        "WORKER_CPUS", "WORKER_MEMORY", "CONTROL_MEMORY", "NOTEBOOK_MEMORY", "REDIS_MEMORY", "REDIS_MEMORY_LIMIT"
+        "WORKER_CPUS", "WORKER_MEMORY", "CONTROL_MEMORY", "NOTEBOOK_MEMORY", "REDIS_MEMORY", "REDIS_MEMORY_LIMIT", "SERVE_MEMORY",
     )
 }  # fmt: skip
 """Variables that docker-compose reads; a shell with the settings of ``.env`` has them too."""

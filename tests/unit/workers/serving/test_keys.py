@@ -12,13 +12,12 @@ from shared.jobs.messages import TrainJob
 from tests.definitions import OWN_KEYS, drop_in
 from tests.guarded import make_guarded_bucket
 from tests.handmade import NOON, make_job
-from tests.serving import ask, make_service
+from tests.serving import ask, make_service, published_lines
 from tests.trainings import train
 from workers.scoring import planning, publishing
 from workers.scoring.chunks import chunk
 from workers.scoring.parts import missing_chunks
 from workers.scoring.plan import read_plan
-from workers.tables.output import decompress
 
 WORDS = [{"keyword": f"red shoes {number}", "match_type": "exact", "price": f"{number % 7}.5"} for number in range(60)]
 KEY = {"entity_id": 1001, "device": 1}
@@ -66,8 +65,7 @@ def rates(service, rows, source="auto"):
 
 def test_a_new_row_with_a_word_as_its_key_is_computed_by_a_definition_that_names_rows_so(bucket, tmp_path, definitions):
     service = served(bucket, tmp_path, definitions, "words")
-    [change] = bucket.files("data/predict/output/channels/words/prediction_output.csv.gz")
-    wanted = [float(line.rpartition(",")[2]) for line in decompress(bucket.read(change.path)).decode().splitlines()[1:]]
+    wanted = [float(cells[-1]) for cells in published_lines(bucket, "words")]
     for source in ("published", "computed"):
         assert [rate["cr"] for rate in rates(service, WORDS, source)] == wanted
     [known, new] = rates(service, [WORDS[3], WORDS[3] | {"keyword": "new-7"}])

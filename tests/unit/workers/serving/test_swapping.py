@@ -158,7 +158,7 @@ def test_rows_that_the_result_rejects_are_not_scored_again(service, bucket, monk
 
 def test_a_release_that_fails_here_on_a_row_of_its_result_is_not_taken_over(service, bucket, monkeypatch):
     patch_three_rows(monkeypatch, service, fail)
-    with pytest.raises(reproducing.OtherDigitsError, match=r"fails here on a row that has a rate in the result of job .* not this row"):
+    with pytest.raises(reproducing.OtherDigitsError, match=r"fails here on a row that has a rate in the result of job .*not this row"):
         reproducing.reproduce(bucket, service.serving.loaded.release, swapping.read_channel(bucket, "live"))
 
 
