@@ -4,6 +4,8 @@ The engine is the one that `docker` on this machine reaches.
 """
 
 import base64
+import contextlib
+import csv
 import gzip
 import hashlib
 import json
@@ -11,6 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +29,7 @@ from tests.handmade import make_job, run_job, text_at
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 ROWS, CHUNK_ROWS = 1_000_000, 10_000
+TOKEN = "t0ken" * 4
 WEBHOOK = """
 import http.server, sys
 class Receiver(http.server.BaseHTTPRequestHandler):
@@ -67,7 +71,7 @@ class Containers:
         self.bucket = self.checkout / "bucket"
         self.bucket.mkdir()
         self.user = os.getuid() or 1000
-        self.flower_port = free_port()
+        self.flower_port, self.serve_port = free_port(), free_port()
         if os.getuid() == 0:
             os.chown(self.bucket, self.user, self.user)
         settings = {
@@ -78,6 +82,9 @@ class Containers:
             "SCORING_GID": self.user,
             "SCORING_IMAGE_TAG": "test",
             "SCORING_FLOWER_PORT": self.flower_port,
+            "SCORING_SERVE_MODEL": "v2",
+            "SCORING_SERVE_PORT": self.serve_port,
+            "SCORING_SERVE_TOKENS": f"rates:{TOKEN}",
             "SCORING_WORKERS": 2,
             "SCORING_PROCESSES": 1,
             "SCORING_SWEEP_SECONDS": 1,
@@ -180,8 +187,8 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]
         started.scoring("train", "v2")
         yield started
     finally:
-        started("kill")
-        started("--profile", "metrics", "down", "--volumes")
+        started("--profile", "serve", "kill")
+        started("--profile", "metrics", "--profile", "serve", "down", "--volumes")
 
 
 def test_the_image_runs_as_nobody_in_particular_and_holds_no_compiler_no_cache_and_no_secret(containers: Containers) -> None:
@@ -261,9 +268,39 @@ def test_every_container_is_healthy_and_flower_is_published_here_alone(container
     assert not any(json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Ports}}", redis)).values())
 
 
+def test_rates_are_answered_over_http_with_the_token_of_the_settings(containers: Containers) -> None:
+    containers("--profile", "serve", "up", "-d", "serve")
+    wait_until(lambda: containers.health("serve") == ["healthy"], 300, "the health of serve", 1)
+    [path] = containers.bucket.glob("data/predict/input/*/*/*/prediction_input.csv.gz")
+    with gzip.open(path, "rt") as lines:
+        row = next(csv.DictReader(lines))
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
+    address = f"http://127.0.0.1:{containers.serve_port}/v1/rates?source=computed"
+    body = json.dumps({"rows": [row]}).encode()
+
+    def rates() -> list[dict[str, Any]]:
+        request = urllib.request.Request(address, body, headers)
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=10) as answer:
+            found: list[dict[str, Any]] = json.load(answer)["rates"]
+            return found
+        return []
+
+    [rate] = wait_until(rates, 60, "the release in the server")
+    assert (rate["status"], rate["source"]) == ("PRESENT", "computed")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(urllib.request.Request(address, body, headers | {"Authorization": ""}), timeout=10)
+
+
 def test_no_container_shows_a_secret_and_each_has_its_limits(containers: Containers) -> None:
     settings = dict(line.split("=", 1) for line in (containers.checkout / ".env").read_text().splitlines() if "=" in line)
-    names = ("REDIS_PASSWORD", "SCORING_FLOWER_PASSWORD", "SCORING_NOTEBOOK_TOKEN", "SCORING_STORE_KEY", "WEBHOOK_URL")
+    names = (
+        "REDIS_PASSWORD",
+        "SCORING_FLOWER_PASSWORD",
+        "SCORING_NOTEBOOK_TOKEN",
+        "SCORING_STORE_KEY",
+        "SCORING_SERVE_TOKENS",
+        "WEBHOOK_URL",
+    )
     secrets = {settings[name] for name in names}
     assert len(secrets) == len(names)
     [helper] = containers.ids("webhook")
