@@ -23,6 +23,7 @@ from benchmarks.inputs import make_table
 from benchmarks.lanes import BenchmarkError
 from benchmarks.stack import ROOT, Stack
 from shared.catalog.aliases import point_alias
+from shared.catalog.paths import MANIFEST
 
 ALIAS, CHANNEL = "benchmark", "benchmark"
 KEYS_AT_ONCE = 1000
@@ -140,7 +141,7 @@ def _load_with_swaps(stack: Stack, releases: Mapping[str, str], ask: _Asking, ke
         if number % 2:
             folder = stack.bucket.place(f"model/v1/{broken}")
             folder.mkdir(parents=True)
-            (folder / "manifest.json").write_text("{}")
+            (folder / MANIFEST).write_text("{}")
         point_alias(stack.bucket, ALIAS, broken if number % 2 else releases["v1" if number % 4 else "v2"])
         time.sleep(2)
     return read_wrk(running.communicate()[0])
