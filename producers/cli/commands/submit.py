@@ -1,4 +1,4 @@
-"""The commands ``sample``, ``train`` and ``score``."""
+"""The commands ``train`` and ``score``."""
 
 from datetime import date, datetime
 from pathlib import Path
@@ -12,62 +12,12 @@ from shared.errors import RequestError
 
 # rich, celery and redis are imported by the commands that use them, so that --help is fast
 if TYPE_CHECKING:
-    from producers.sample.formats import Format
     from shared.bucket.interface import Bucket
     from shared.records import Promote
 from producers.cli.after_enqueue import after_enqueue, again_option, wait_option
 
-SAMPLE_MARK = "made-up.txt"
-"""A file next to made-up tables; ``sample`` replaces only tables that have it."""
 DEFAULT_MODEL = "v1"
 """The default of ``MODEL_VER``."""
-
-
-@click.command()
-@click.option("--rows", default=100_000, show_default=True, help="Rows of the table to score.")
-@click.option("--train-rows", type=int, help="Rows of the training table.  [default: as --rows, at most 100,000]")
-@click.option(
-    "--weeks", type=click.IntRange(1, 52), default=1, show_default=True, help="Weeks in the training table; eval is the next one."
-)
-@click.option("--seed", default=1, show_default=True, help="The same seed makes the same tables.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write into.  [default: today's folders of the bucket]")
-@click.option("--format", "table_format", type=click.Choice(["csv", "csv.gz", "parquet"]), default="csv.gz", show_default=True)
-@json_option
-def sample(rows: int, train_rows: int | None, weeks: int, seed: int, out: Path | None, table_format: "Format", as_json: bool) -> None:
-    """Write made-up tables with a known truth: train, eval and one to score.
-
-    \b
-    Example:
-        scoring sample --rows 1000000 --seed 7
-        scoring sample --rows 20000 --weeks 4
-        scoring sample --rows 5000 --out /tmp/tables --format csv
-    """
-    import tempfile
-
-    from producers.sample.tables import write_tables
-
-    if out is not None:
-        made = write_tables(out, rows, seed, train_rows=train_rows, weeks=weeks, format=table_format)
-        paths = [str(table.path) for table in vars(made).values()]
-    else:
-        _, bucket = open_bucket_here()
-        today = f"{datetime.now().astimezone():%Y/%m/%d}"
-        with tempfile.TemporaryDirectory() as aside:
-            made = write_tables(Path(aside), rows, seed, train_rows=train_rows, weeks=weeks, format=table_format)
-            paths = []
-            for table, folder in ((made.train, "train"), (made.evaluation, "train"), (made.prediction_input, "predict/input")):
-                path = f"data/{folder}/{today}/{table.path.name}"
-                mark = f"data/{folder}/{today}/{SAMPLE_MARK}"
-                if bucket.exists(path) and not bucket.exists(mark):
-                    raise RequestError(f"{path} is there and was not made up by this command", next_step="Choose another place with --out.")
-                bucket.write(mark, b"The tables in this folder are made up by: scoring sample\n")
-                bucket.upload(table.path, path)
-                paths.append(path)
-    if as_json:
-        print_json(paths)
-    else:
-        say("\n".join(paths))
-
 
 CONFIG_OF_A_SEARCH = """\b
 The config of a search, which runs each candidate and fold as its own task:

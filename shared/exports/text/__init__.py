@@ -1,0 +1,1 @@
+"""Turns the bytes of a text export into records: encoding, separator, lines."""

@@ -1,0 +1,1 @@
+"""Turns the texts of cells into numbers, device categories, and keywords with their match types."""
