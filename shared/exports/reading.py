@@ -14,7 +14,7 @@ from shared.exports.options import DecimalMark, ReadOptions
 from shared.exports.remarks import without_remarks
 from shared.exports.table import ExportTable, RawTable, Totals
 from shared.exports.text.reading import read_text
-from shared.exports.totals import check_row_count, compare_totals, find_totals
+from shared.exports.totals import check_row_count, compare_totals, find_totals, refuse_hidden_total
 from shared.exports.values import devices, match_types
 from shared.exports.values.cells import clean
 from shared.exports.values.columns import TypedColumns, read_columns
@@ -76,6 +76,8 @@ def _table(raw: RawTable, path: str, found: ReadOptions) -> ExportTable:
     table = pa.Table.from_arrays(typed.columns, names=rows.names)
     _refuse_header_of_two_lines(rows, table, concepts, path)
     check_row_count(rows, path)
+    if found.totals == "drop":
+        refuse_hidden_total(table, rows.lines, concepts, path)
     compared = _compared(table, totals, concepts, path, found, typed.decimal)
     table, concepts = _with_categories(table, concepts)
     return ExportTable(

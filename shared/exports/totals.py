@@ -22,7 +22,9 @@ _LABEL = re.compile(_BEGIN.replace("(?i)", ""), re.IGNORECASE)
 _LABEL_COLUMNS = 6
 """The label of a total stands in one of the first columns."""
 _MOST_UNNAMED = 10
-_NAMING = (Concept.SEARCH_TERM, Concept.KEYWORD, Concept.CAMPAIGN, Concept.AD_GROUP)
+"""More rows without a name than this are no totals."""
+_GROUPS, _KEYWORDS = (Concept.CAMPAIGN, Concept.AD_GROUP), (Concept.SEARCH_TERM, Concept.KEYWORD)
+_FEWEST_ROWS = 4
 _MOST_DECIMALS = 6
 _DEVIATION = 1.2
 """Four standard deviations of the rounding of one number, in units of its last digit."""
@@ -35,7 +37,7 @@ def is_total_label(cell: str) -> bool:
 
 
 def find_totals(raw: RawTable, concepts: Mapping[str, Concept]) -> np.ndarray:
-    """Returns the mask of the rows that are totals: named so, or without any name of a keyword, campaign or group.
+    """Returns the mask of the rows that are totals: named so, or without the name of a campaign, a group or a keyword.
 
     The cells of ``raw`` are cleaned.
     """
@@ -45,10 +47,7 @@ def find_totals(raw: RawTable, concepts: Mapping[str, Concept]) -> np.ndarray:
     label = pc.coalesce(*raw.texts[:_LABEL_COLUMNS])
     for place in np.flatnonzero(pc.fill_null(pc.match_substring_regex(label, _BEGIN), False).to_numpy(zero_copy_only=False)):
         found[place] = _is_total(raw, int(place), label[int(place)].as_py(), concepts)
-    unnamed = _unnamed(raw, concepts) & ~found
-    if unnamed.sum() <= _MOST_UNNAMED:
-        found |= unnamed
-    return found
+    return found | _unnamed(raw, concepts)
 
 
 def _is_total(raw: RawTable, place: int, label: str, concepts: Mapping[str, Concept]) -> bool:
@@ -63,17 +62,33 @@ def _is_total(raw: RawTable, place: int, label: str, concepts: Mapping[str, Conc
 
 
 def _unnamed(raw: RawTable, concepts: Mapping[str, Concept]) -> np.ndarray:
-    """Returns the mask of the rows that have numbers but neither keyword nor campaign nor group."""
-    naming = [place for place, name in enumerate(raw.names) if concepts.get(name) in _NAMING]
-    if not naming:
-        return np.zeros(len(raw.lines), dtype=bool)
-    nothing = np.ones(len(raw.lines), dtype=bool)
-    for place in naming:
-        nothing &= pc.is_null(raw.texts[place]).to_numpy(zero_copy_only=False)
-        numbers = raw.numbers[place]
-        if numbers is not None:
-            nothing &= pc.is_null(numbers).to_numpy(zero_copy_only=False)
-    return nothing
+    """Returns the mask of the rows that name no campaign and no ad group or, where there are no such columns, no keyword."""
+    unnamed = np.zeros(len(raw.lines), dtype=bool)
+    for naming in (_GROUPS, _KEYWORDS):
+        places = [place for place, name in enumerate(raw.names) if concepts.get(name) in naming]
+        if places:
+            nothing = np.logical_and.reduce([_is_missing(raw, place) for place in places])
+            unnamed |= nothing if nothing.sum() <= _MOST_UNNAMED else False
+    return unnamed
+
+
+def _is_missing(raw: RawTable, place: int) -> np.ndarray:
+    numbers = raw.numbers[place]
+    missing = pc.is_null(raw.texts[place]).to_numpy(zero_copy_only=False)
+    return missing if numbers is None else missing & pc.is_null(numbers).to_numpy(zero_copy_only=False)
+
+
+def refuse_hidden_total(rows: pa.Table, lines: np.ndarray, concepts: Mapping[str, Concept], path: str) -> None:
+    """Raises TableError if one row is the sum of all others in each column that can be added up: it is a total without its name."""
+    counts = [name for name in _additive(rows, concepts) if _sum(rows[name])]
+    if len(lines) < _FEWEST_ROWS or len(counts) < 2:
+        return
+    place = int(np.argmax(_values(rows[counts[0]])))
+    if all(abs(2 * _values(rows[name])[place] - _sum(rows[name])) <= _tolerance(rows[name], _sum(rows[name]) / 2) for name in counts):
+        raise TableError(
+            f"line {int(lines[place]):,} of {path} is the sum of all other lines: is it a row of totals?",
+            next_step="Remove that line, or name it Total.",
+        )
 
 
 def compare_totals(rows: pa.Table, totals: pa.Table, lines: Sequence[int], concepts: Mapping[str, Concept], path: str) -> Totals:
@@ -89,9 +104,8 @@ def compare_totals(rows: pa.Table, totals: pa.Table, lines: Sequence[int], conce
     Raises:
         TableError: no row of totals agrees; the message names both numbers.
     """
-    numeric = [name for name in rows.column_names if not pa.types.is_string(rows.schema.field(name).type)]
-    additive = sorted((name for name in numeric if concepts.get(name) in ADDITIVE), key=lambda name: list(Concept).index(concepts[name]))
-    sums = {name: _sum(rows[name]) for name in additive or numeric}
+    additive = _additive(rows, concepts)
+    sums = {name: _sum(rows[name]) for name in additive or rows.column_names}
     best: tuple[int, int, list[str]] | None = None
     for place in range(len(lines)):
         stated = {name: value for name in sums if isinstance(value := totals[name][place].as_py(), int | float)}
@@ -109,6 +123,16 @@ def compare_totals(rows: pa.Table, totals: pa.Table, lines: Sequence[int], conce
         f"{_shown(totals[name][place].as_py())}",
         next_step="Export it again whole. If the total counts something else, say `totals: unchecked` under `read:` of the roles file.",
     )
+
+
+def _additive(rows: pa.Table, concepts: Mapping[str, Concept]) -> list[str]:
+    """Returns the known columns of numbers that can be added up, clicks first."""
+    found = [name for name in rows.column_names if concepts.get(name) in ADDITIVE and not pa.types.is_string(rows.schema.field(name).type)]
+    return sorted(found, key=lambda name: list(Concept).index(concepts[name]))
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    return np.nan_to_num(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), nan=0.0)
 
 
 def _sum(column: pa.ChunkedArray) -> float:

@@ -1,0 +1,189 @@
+"""A damaged export is refused with a sentence, or read right: never silently wrong."""
+
+import functools
+
+import numpy as np
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from producers.sample.exports.accounts import Account, make_account
+from producers.sample.exports.platforms import COLUMNS, NAMES
+from producers.sample.exports.shapes import SHAPES, Shape
+from producers.sample.exports.writing import export_bytes
+from shared.errors import ScoringError, TableError
+from shared.exports.describing import describe_reading
+from shared.exports.reading import read_export_bytes
+from shared.exports.roles.inference import infer_roles
+from shared.exports.table import ExportTable
+
+ROWS = 60
+PLATFORMS = ("google-ads", "microsoft-ads")
+COVERED = ("clicks", "impressions", "cost", "conversions")
+"""The columns that the totals prove."""
+
+
+@functools.cache
+def account() -> Account:
+    return make_account(ROWS, seed=11)
+
+
+@functools.cache
+def exported(platform: str, language: str, shape: Shape) -> bytes:
+    return export_bytes(account(), platform, language, shape)
+
+
+@st.composite
+def exports(draw):
+    platform = draw(st.sampled_from(PLATFORMS))
+    language = draw(st.sampled_from(("en", "de", "fr", "es")))
+    shape = draw(st.sampled_from([shape for shape in SHAPES[platform] if shape.has_totals]))
+    return platform, language, shape
+
+
+def is_right_or_refused(data: bytes, platform: str, language: str) -> str:
+    """Returns how an export came through; fails if it is read wrong without a word."""
+    try:
+        table = read_export_bytes(data, "report.csv")
+        roles = infer_roles(table).roles
+    except TableError as error:
+        assert error.message.startswith(("report.csv", "line ", "row ", "the rows of", "no sheet", "the sheet", "'", '"'))
+        assert "\n" not in error.message
+        assert error.next_step
+        return "refused"
+    names = dict(zip(COLUMNS[platform], NAMES[platform][language], strict=True))
+    expected = {name: float(getattr(account(), f"{name}_cents" if name == "cost" else name).sum()) for name in COVERED}
+    expected["cost"] /= 100
+    assert roles.clicks == names["clicks"]
+    if not table.totals.lines and table.lines.size < ROWS:
+        # nothing proves how many rows there were: the rows that are there are right
+        assert is_a_beginning(table, names["clicks"])
+        return "right without totals"
+    for name, total in expected.items():
+        if names[name] in table.names:
+            assert abs(total_of(table, names[name]) - total) < 1e-6, f"{names[name]} is silently wrong"
+    return "right"
+
+
+def is_a_beginning(table: ExportTable, clicks: str) -> bool:
+    read = table.table[clicks].to_pylist()
+    truth = account().clicks.tolist()
+    return any(truth[start : start + len(read)] == read for start in range(ROWS)) or set(read) <= set(truth)
+
+
+def total_of(table: ExportTable, name: str) -> float:
+    column = table.table[name].to_pylist()
+    assert not any(isinstance(value, str) for value in column), f"{name} is silently text"
+    return float(np.nansum(np.array(column, dtype=float)))
+
+
+many = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], derandomize=True)
+
+
+@many
+@given(exports(), st.data())
+def test_no_damage_is_silently_wrong(which, data):
+    platform, language, shape = which
+    good = exported(platform, language, shape)
+    damage = data.draw(st.sampled_from(WORKBOOK_DAMAGES if shape.is_workbook else DAMAGES))
+    bad = damage(good, shape, data.draw)
+    event(f"{damage.__name__}: {is_right_or_refused(bad, platform, language)}")
+
+
+def flipped(good, shape, draw):
+    bad = bytearray(good)
+    for _ in range(draw(st.integers(1, 3))):
+        bad[draw(st.integers(0, len(bad) - 1))] ^= 1 << draw(st.integers(0, 7))
+    return bytes(bad)
+
+
+def cut(good, shape, draw):
+    return good[: draw(st.integers(0, len(good) - 1))]
+
+
+def cut_at_the_beginning(good, shape, draw):
+    return good[draw(st.integers(1, len(good) - 1)) :]
+
+
+def hole(good, shape, draw):
+    start = draw(st.integers(0, len(good) - 2))
+    return good[:start] + good[draw(st.integers(start + 1, min(len(good), start + 2_000))) :]
+
+
+def _lines(good, shape):
+    return good.decode(shape.encoding).split("\r\n")
+
+
+def _joined(lines, shape):
+    return "\r\n".join(lines).encode(shape.encoding)
+
+
+def doubled_line(good, shape, draw):
+    lines = _lines(good, shape)
+    place = draw(st.integers(0, len(lines) - 1))
+    return _joined([*lines[: place + 1], *lines[place : place + 1], *lines[place + 1 :]], shape)
+
+
+def doubled_header(good, shape, draw):
+    lines = _lines(good, shape)
+    header = next(line for line in lines if line.count(shape.separator) > 5)
+    place = draw(st.integers(0, len(lines)))
+    return _joined([*lines[:place], header, *lines[place:]], shape)
+
+
+def two_files_in_one(good, shape, draw):
+    return _joined(_lines(good, shape) + _lines(good, shape), shape)
+
+
+def exchanged_separators(good, shape, draw):
+    text = good.decode(shape.encoding)
+    start = draw(st.integers(0, len(text) - 1))
+    end = draw(st.integers(start, len(text)))
+    other = draw(st.sampled_from([mark for mark in ",;\t|" if mark != shape.separator]))
+    return (text[:start] + text[start:end].replace(shape.separator, other) + text[end:]).encode(shape.encoding)
+
+
+def mixed_decimal_marks(good, shape, draw):
+    text = good.decode(shape.encoding)
+    start = draw(st.integers(0, len(text) - 1))
+    end = draw(st.integers(start, len(text)))
+    exchange = {",": ".", ".": ","} if draw(st.booleans()) else {",": "."}
+    changed = "".join(exchange.get(char, char) for char in text[start:end])
+    return (text[:start] + changed + text[end:]).encode(shape.encoding)
+
+
+def lost_characters(good, shape, draw):
+    text = good.decode(shape.encoding)
+    return text.replace(draw(st.sampled_from(["\u202f", '"', "-", "\r"])), "").encode(shape.encoding)
+
+
+def other_encoding(good, shape, draw):
+    return good.decode(shape.encoding).encode(draw(st.sampled_from(["utf-8", "utf-16-le", "utf-16-be", "cp1252", "mac-roman", "utf-32"])), "replace")
+
+
+def moved_line(good, shape, draw):
+    lines = _lines(good, shape)
+    line = lines.pop(draw(st.integers(0, len(lines) - 1)))
+    lines.insert(draw(st.integers(0, len(lines))), line)
+    return _joined(lines, shape)
+
+
+def lost_line(good, shape, draw):
+    lines = _lines(good, shape)
+    del lines[draw(st.integers(0, len(lines) - 1))]
+    return _joined(lines, shape)
+
+
+def inserted(good, shape, draw):
+    place = draw(st.integers(0, len(good)))
+    return good[:place] + draw(st.sampled_from([b'"', b"\n", b"\r", b"\0", b",", b"9", b".", b"\xff", b" ", b"%", b"--"])) + good[place:]
+
+
+DAMAGES = [
+    flipped, cut, cut_at_the_beginning, hole, doubled_line, doubled_header, two_files_in_one, exchanged_separators, mixed_decimal_marks,
+    lost_characters, other_encoding, moved_line, lost_line, inserted,
+]  # fmt: skip
+WORKBOOK_DAMAGES = [flipped, cut, hole]
+
+
+def test_a_table_error_is_what_every_refusal_is():
+    assert issubclass(TableError, ScoringError)
