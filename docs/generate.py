@@ -25,6 +25,8 @@ sys.path.insert(0, str(REPOSITORY))
 
 from producers.cli.root import scoring  # noqa: E402 - found in this repository, wherever the script is started
 from producers.schedule.entries import Entry  # noqa: E402
+from shared.exports.options import ReadOptions  # noqa: E402
+from shared.exports.roles.roles_file import Roles  # noqa: E402
 from shared.guard.checks import CHECK_MODELS, Checks  # noqa: E402
 from shared.guard.config import ChannelGuard, Channels  # noqa: E402
 from shared.jobs.search_config import ParameterRange, SearchConfig  # noqa: E402
@@ -168,6 +170,7 @@ def schemas() -> dict[str, str]:
         "schedule.schema.json": _schema("The schedule, config/schedule.yaml", list[Entry], [Entry]),
         "retention.schema.json": _schema("How long files stay, config/retention.yaml", Retention, [Retention, JobAges, KeptRevisions]),
         "guard.schema.json": _schema("The guard of each channel, config/guard.yaml", Channels, [ChannelGuard, Checks, *CHECK_MODELS]),
+        "roles.schema.json": _schema("The roles of the columns of an export, FILE.roles.yaml", Roles, [Roles, ReadOptions]),
         "params.schema.json": _schema("A search for the best parameters, params.yaml", SearchConfig, [SearchConfig, ParameterRange]),
     }
 

@@ -14,7 +14,7 @@ from typing import Literal
 from shared.bucket.interface import Bucket, FileInfo
 from shared.errors import NoTableError, TableError
 
-FileKind = Literal["csv", "csv.gz", "csv.zst", "tsv", "tsv.gz", "parquet"]
+FileKind = Literal["csv", "csv.gz", "csv.zst", "tsv", "tsv.gz", "parquet", "export"]
 ENDINGS: dict[str, FileKind] = {
     ".csv": "csv",
     ".csv.gz": "csv.gz",
@@ -24,6 +24,8 @@ ENDINGS: dict[str, FileKind] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+WORKBOOK_ENDINGS = (".xlsx", ".xlsm", ".xls")
+"""Endings of exports that cannot be plain tables. In a folder of tables they are refused: a workbook beside tables may be its source."""
 CHOICE = f"Give a file that ends in {', '.join(ENDINGS)}, or a folder of them."
 
 
@@ -85,7 +87,7 @@ def _ending_of(path: str) -> str | None:
 
 def promised_kind(path: str) -> FileKind:
     """The kind of table for a file name's ending; raises TableError when the ending is not a table's."""
-    kind = kind_of(path)
+    kind = "export" if path.lower().endswith(WORKBOOK_ENDINGS) else kind_of(path)
     if kind is None:
         raise TableError(f"{path} is not a table", next_step=CHOICE)
     return kind

@@ -192,7 +192,10 @@ def _found(bucket: Bucket, file: str) -> FileInfo:
 
 def _rows(bucket: Bucket, file: str, wanted: Iterable[int]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """The columns of a file, and an iterator over line and values of the wanted rows."""
-    form = TEXT_FORMS.get(promised_kind(file))
+    kind = promised_kind(file)
+    if kind == "export":
+        raise TableError(f"the rows of {file} are in a workbook", next_step="Correct them there, and score it again.")
+    form = TEXT_FORMS.get(kind)
     if form is None:
         return _parquet_rows(bucket, file, set(wanted))
     lines = _lines(bucket, file, form)

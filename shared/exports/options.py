@@ -2,17 +2,17 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
-from shared.records import Frozen
+from pydantic import BaseModel, ConfigDict, Field
 
 Separator = Literal[",", ";", "\t", "|"]
 DecimalMark = Literal[".", ","]
 TotalsRule = Literal["drop", "unchecked", "keep"]
 
 
-class ReadOptions(Frozen):
+class ReadOptions(BaseModel):
     """The options of a reading; None is found out from the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     encoding: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,40}$")] | None = None
     """The encoding of a text, by its name in Python."""

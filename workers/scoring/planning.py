@@ -1,6 +1,7 @@
 """Plans a score job: pins the release, cuts the table into chunks, writes the plan."""
 
 import contextlib
+import functools
 import itertools
 import os
 import secrets
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from model_store.store import read_manifest
 from shared.bucket.interface import Bucket, FileInfo
 from shared.catalog.aliases import resolve
-from shared.catalog.manifests import check_place
+from shared.catalog.manifests import KEYS, check_place
 from shared.errors import TableError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder
@@ -39,6 +40,7 @@ from workers.scoring.slices import cut_again, lacking_slices
 from workers.tables import schema
 from workers.tables.chunk_size import ChunkSize
 from workers.tables.compression import UnpackedLimit
+from workers.tables.exports.recognition import kind_to_read
 from workers.tables.parquet.cuts import ShareOfTable
 from workers.tables.streams import BackgroundWriter, Hashing
 
@@ -46,21 +48,27 @@ MOST_FILES_AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 2))
 """Files of a table that are cut concurrently; each takes two buffers of the size of a chunk."""
 
 
+Accepts = Callable[[str, list[str]], object]
+"""Raises TableError for a file whose columns are not those that a release needs."""
 OnChunks = Callable[[Sequence[Chunk]], None]
 """Called with chunks that can be scored: all so far for a table, the new ones for a file."""
 
 
-def find_table(bucket: Bucket, table: str) -> list[FoundFile]:
-    """Returns the files of a table with their columns.
+def find_table(bucket: Bucket, table: str, accepts: Accepts | None = None) -> list[FoundFile]:
+    """Returns the files of a table with their columns; with ``accepts``, a text may also be the export of a platform.
 
     Raises:
-        TableError: a file cannot be read or has no usable header.
+        TableError: a file cannot be read, has no usable header, or ``accepts`` refuses its columns.
     """
-    return [_found(bucket, info, kind) for info, kind in find_files(bucket, table)]
+    return [_found(bucket, info, kind, accepts) for info, kind in find_files(bucket, table)]
 
 
-def _found(bucket: Bucket, info: FileInfo, kind: FileKind) -> FoundFile:
+def _found(bucket: Bucket, info: FileInfo, kind: FileKind, accepts: Accepts | None) -> FoundFile:
     file = FoundFile(path=info.path, kind=kind, stamp=info.stamp, columns=[], version=info.version)
+    if accepts is not None:
+        with _unless_changed(bucket, file):
+            kind = kind_to_read(bucket, file.path, kind, functools.partial(accepts, file.path))
+            file = file.model_copy(update={"kind": kind})
     with _unless_changed(bucket, file), bucket.open(file.path) as raw:
         return file.model_copy(update={"columns": file.table_format.columns(raw, file.path)})
 
@@ -199,9 +207,14 @@ def _begin(folder: JobFolder, job: ScoreJob) -> PinnedInputs:
     release = read_manifest(folder.bucket, resolve(folder.bucket, job.model))
     if job.interval:
         release.check_interval()
-    files = find_table(folder.bucket, job.table)
+
+    def accepts(path: str, columns: list[str]) -> object:
+        return schema.table_schema_for(path, columns, release.columns, keys=release.keys)
+
+    # no export has the attributes and ids that definitions with the usual keys need
+    files = find_table(folder.bucket, job.table, accepts if release.keys != KEYS else None)
     for file in files:
-        schema.table_schema_for(file.path, file.columns, release.columns, keys=release.keys)
+        accepts(file.path, file.columns)
     pinned = PinnedInputs(job_id=job.job_id, release=release.release, slices=secrets.token_hex(6), files=files, interval=job.interval)
     write_versions(folder, files)
     is_first = folder.bucket.create(folder.file(JobFile.PINNED), pinned.model_dump_json().encode())

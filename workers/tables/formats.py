@@ -26,6 +26,7 @@ from workers.tables.csv.cuts import HEADER_READ_BYTES, MAX_CHUNK_READ_BYTES, Cut
 from workers.tables.csv.dialects import COMMAS, TABS, Dialect
 from workers.tables.csv.pieces import CsvRecords
 from workers.tables.csv.rows import read_csv_rows
+from workers.tables.exports.canonical import canonical_text
 from workers.tables.parquet.cuts import ShareOfTable, cut_parquet, open_parquet, parquet_columns, rows_at_once
 from workers.tables.parquet.pieces import parquet_records
 from workers.tables.parquet.rows import ParquetReader
@@ -295,6 +296,18 @@ class TsvGz(CsvGz):
     dialect: ClassVar[Dialect] = TABS
 
 
+class Export(CsvGz):
+    """An export of an advertising platform, read into csv text as a whole; its rows have the lines of that text."""
+
+    kind: ClassVar[FileKind] = "export"
+    compression: ClassVar[Compression | None] = None
+
+    @contextlib.contextmanager
+    def open_text(self, raw: Stream, path: str) -> Iterator[Stream]:
+        """Implements ``TableFormat``."""
+        yield canonical_text(raw, path)
+
+
 class Parquet(TableFormat):
     """Parquet; a chunk is a range of rows."""
 
@@ -373,9 +386,10 @@ class _WholeParquet:
 
 
 FORMATS: tuple[TableFormat, ...] = (Csv(), CsvGz(), CsvZst(), Tsv(), TsvGz(), Parquet())
-"""All supported formats."""
+"""The formats of plain tables."""
+EXPORT = Export()
 
-_BY_KIND = {form.kind: form for form in FORMATS}
+_BY_KIND = {form.kind: form for form in (*FORMATS, EXPORT)}
 
 
 def format_of(kind: FileKind) -> TableFormat:

@@ -52,11 +52,11 @@ def infer_roles(export: ExportTable) -> InferredRoles:
     Raises:
         TableError: the export has no or several columns of clicks, no column that names a keyword, or more conversions than clicks.
     """
-    clicks = _only_column(export, Concept.CLICKS)
+    clicks = only_column(export, Concept.CLICKS)
     if clicks is None:
         shown = ", ".join(export.names[:12]) + (", ..." if len(export.names) > 12 else "")
         raise TableError(f"{export.path} has no column that is known as clicks; it has {shown}", next_step=_NAME_IT)
-    conversions = _only_column(export, Concept.CONVERSIONS)
+    conversions = only_column(export, Concept.CONVERSIONS)
     refuse_exchanged(export, clicks, conversions)
     columns: dict[str, ColumnRole] = {}
     reasons: dict[str, str] = {}
@@ -69,7 +69,7 @@ def infer_roles(export: ExportTable) -> InferredRoles:
     return InferredRoles(roles=roles, reasons=reasons, repeated_rows=repeated)
 
 
-def _only_column(export: ExportTable, concept: Concept) -> str | None:
+def only_column(export: ExportTable, concept: Concept) -> str | None:
     """Returns the most usual column of a concept, or None; raises TableError if that name is there twice."""
     found = sorted(export.named(concept), key=rank_of)
     found = [name for name in found if not pa.types.is_string(export.table.schema.field(name).type)]
@@ -105,16 +105,16 @@ def _role_of(export: ExportTable, name: str, clicks: str, conversions: str | Non
     if conversions is not None and (reason := leak_by_values(export.table, name, clicks, conversions)):
         return ColumnRole.LEAK, reason
     if concept in (Concept.ID, Concept.IGNORED):
-        return ColumnRole.IGNORE, f"its name is that of {'an identifier' if concept == Concept.ID else 'a date, a status or a currency'}"
+        return ColumnRole.IGNORE, "known name: an identifier" if concept == Concept.ID else "known name: a date, a status or a currency"
     if not pa.types.is_string(column.type) and column.equals(export.table[clicks]):
         return ColumnRole.IGNORE, f"it repeats {clicks}"
     named = _BY_CONCEPT.get(concept) if concept else None
     if pc.count_distinct(column).as_py() == 1 and not column.null_count and named not in (ColumnRole.TEXT, ColumnRole.GROUP):
         return ColumnRole.IGNORE, "it has one value"
     if named is not None:
-        return named, f"its name is that of a {concept}"
+        return named, f"known name: {concept}"
     if not pa.types.is_string(column.type):
-        return ColumnRole.NUMBER, "its name is known" if concept else "its values are numbers"
+        return ColumnRole.NUMBER, f"known name: {concept}" if concept else "its values are numbers"
     distinct = pc.count_distinct(column).as_py()
     if distinct <= min(_MOST_CATEGORIES, max(_FEWEST_CATEGORIES, _CATEGORY_SHARE * len(column))):
         return ColumnRole.CATEGORY, f"it has {distinct} different values"

@@ -21,6 +21,7 @@ from workers.tables import output, schema
 from workers.tables import rows as table_rows
 from workers.tables.compression import UnpackedLimit
 from workers.tables.csv.headers import is_title, missing_columns
+from workers.tables.exports.recognition import kind_to_read
 from workers.tables.formats import TrainingLimits, format_of
 from workers.tables.streams import Hashing
 from workers.tables.training.audit import Block, audit_table
@@ -106,7 +107,15 @@ def read_training_table(  # noqa: PLR0913 - a definition says three things of it
     blocks: list[Block] = []
     left_out: list[LeftOutRow] = []
     labels: list[Column] = []
-    files = [(info, format_of(kind)) for info, kind in find_files(bucket, path)]
+
+    def accepts(names: list[str]) -> None:
+        labels = _labels(names, path, with_week=with_week)
+        schema.table_schema_for(path, names, columns or choose_columns(names, path, wanted, keys, text), labels, keys=keys)
+
+    found = find_files(bucket, path)
+    if keys != KEYS:
+        found = [(info, kind_to_read(bucket, info.path, kind, accepts)) for info, kind in found]
+    files = [(info, format_of(kind)) for info, kind in found]
     limits = TrainingLimits(
         unpacked=UnpackedLimit([info.size for info, form in files if form.is_compressed]),
         count_texts=_TextLimit([info.size for info, form in files if form.stores_texts_once]).take,

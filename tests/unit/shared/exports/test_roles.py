@@ -41,15 +41,15 @@ def test_each_column_gets_a_role_with_its_reason():
     roles = inferred.roles
     assert (roles.clicks, roles.conversions, roles.keyword, roles.keys) == ("Clicks", "Conversions", "Keyword", ("Keyword",))
     assert {name: (str(role), inferred.reasons[name]) for name, role in roles.columns.items()} == {
-        "Keyword": ("text", "its name is that of a keyword"),
-        "Campaign": ("group", "its name is that of a campaign"),
+        "Keyword": ("text", "known name: keyword"),
+        "Campaign": ("group", "known name: campaign"),
         "Match type": ("ignore", "it has one value"),
         "Device": ("ignore", "it has one value"),
         "Interactions": ("ignore", "it repeats Clicks"),
-        "Cost": ("number", "its name is known"),
+        "Cost": ("number", "known name: cost"),
         "Conv. rate": ("leak", "it is known only with the conversions"),
         "Shop value": ("leak", "it is above 0 exactly where there are conversions"),
-        "Currency": ("ignore", "its name is that of a date, a status or a currency"),
+        "Currency": ("ignore", "known name: a date, a status or a currency"),
         "Label": ("category", "it has 4 different values"),
         "Note": ("ignore", "it is empty"),
     }
