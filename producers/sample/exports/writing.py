@@ -71,7 +71,9 @@ def export_bytes(account: Account, platform: Platform, language: Language, shape
     if shape.has_separator_line:
         text.write(f"sep={shape.separator}\r\n")
     csv.writer(text, delimiter=shape.separator, lineterminator="\r\n").writerows(lines)
-    return text.getvalue().encode(shape.encoding)
+    content = text.getvalue()
+    # the code pages of Windows have no narrow space
+    return (content.replace("\u202f", "\u00a0") if shape.encoding == "cp1252" else content).encode(shape.encoding)
 
 
 def _lines(account: Account, platform: Platform, language: Language, shape: Shape) -> Iterator[list[Cell]]:

@@ -2,8 +2,10 @@
 
 import codecs
 import re
+from collections.abc import Sequence
 
 from shared.errors import TableError
+from shared.exports.known_names import concept_of
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -18,6 +20,9 @@ _GUESSED_BYTES = 1 << 20
 _LOOKED_AT_BYTES = 1 << 16
 _SHARE_OF_ZEROS = 0.3
 _MULTIBYTE = re.compile(rb"[\xc3-\xf4][\x80-\xbf]+")
+_USUAL = ("cp1252", "mac_roman", "cp1250")
+_LINES_WITH_NAMES = 20
+_SEPARATOR = re.compile(r"[,;\t|]")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\ufffe\uffff]")
 SAVE_AS = "Save it again as CSV UTF-8, or say `encoding:` in the roles file."
 
@@ -93,12 +98,24 @@ def _is_utf8(some: bytes) -> bool:
 
 
 def _guess(data: bytes) -> str | None:
+    """Returns the most probable encoding: that in which most names of columns are known, or else the guess of charset-normalizer."""
     from charset_normalizer import from_bytes  # noqa: PLC0415 - takes 50 ms, and most files are UTF-8
 
     # what is not ASCII may come late: the lines that have it are enough
     lines = [line for line in data.split(b"\n") if not line.isascii()]
-    best = from_bytes(b"\n".join(lines)[:_GUESSED_BYTES]).best()
-    return None if best is None else best.encoding
+    guessed = [match.encoding for match in from_bytes(b"\n".join(lines)[:_GUESSED_BYTES])]
+    candidates = list(dict.fromkeys([*guessed, *_USUAL])) if guessed else []
+    known = {name: _known_names(lines[:_LINES_WITH_NAMES], name) for name in candidates}
+    return max(candidates, key=known.__getitem__, default=None)
+
+
+def _known_names(lines: Sequence[bytes], encoding: str) -> int:
+    """Returns how many cells that are not ASCII are known names of columns in this encoding; -1 if the lines are not text in it."""
+    try:
+        cells = [cell.strip(' "\r') for line in lines for cell in _SEPARATOR.split(line.decode(encoding))]
+    except (UnicodeError, LookupError):
+        return -1
+    return sum(not cell.isascii() and concept_of(cell) is not None for cell in cells)
 
 
 def _refuse_control_characters(text: str, path: str) -> None:

@@ -161,7 +161,7 @@ def test_a_header_without_rows_is_refused():
 
 def test_utf8_with_a_damaged_byte_is_refused_with_its_line():
     data = GOOD.replace("shoes", "Schuhe für Mädchen").replace("boots", "böse Stiefel").encode().replace("ö".encode(), b"\xc3\x28")
-    assert refusal(data).message == "report.csv is damaged: it is utf-8, but not at byte 76 (line 3)"
+    assert refusal(data).message == "report.csv is damaged: it is utf-8, but not at byte 75 (line 3)"
 
 
 def test_a_cut_text_of_utf16_is_refused():
