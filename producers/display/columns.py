@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
+from producers.display.consoles import cell
 from producers.display.terminal import console, say
 from producers.exports import ExportRoles
 from shared.exports.describing import describe_leaks, describe_outcomes, describe_reading
@@ -10,10 +13,6 @@ from shared.exports.describing import describe_leaks, describe_outcomes, describ
 
 def print_roles(found: ExportRoles, path: Path) -> None:
     """Prints the reading, the outcomes, and a table of the columns with their roles and reasons."""
-    from rich.table import Table
-
-    from producers.display.consoles import cell
-
     roles = found.roles
     say(describe_reading(found.export))
     say(describe_outcomes(found.export, roles))

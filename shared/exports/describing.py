@@ -13,13 +13,19 @@ from shared.exports.text.separators import WORDS
 def describe_reading(export: ExportTable) -> str:
     """Returns how the file was read, and whether its own total agrees."""
     read = export.read
-    form = f"sheet {read.sheet}, header on row {read.header_line}" if read.sheet else f"{read.encoding}, {WORDS[read.separator or ',']}, header on line {read.header_line}"
+    form = (
+        f"sheet {read.sheet}, header on row {read.header_line}"
+        if read.sheet
+        else f"{read.encoding}, {WORDS[read.separator or ',']}, header on line {read.header_line}"
+    )
     parts = [f"{export.path}: {form}, {_counted(len(export.lines), 'row')}"]
     totals = export.totals
     if totals.lines:
         parts[0] += f", {_counted(len(totals.lines), 'row')} of totals left out"
         named = _agreeing(export)
-        parts.append(f"its own total says {_number(totals.agreeing[named])} {named.lower()} as well" if named else "no total could be compared")
+        parts.append(
+            f"its own total says {_number(totals.agreeing[named])} {named.lower()} as well" if named else "no total could be compared"
+        )
     return "; ".join(parts) + "."
 
 

@@ -93,7 +93,8 @@ _NAMES: dict[Concept, str] = {
     Concept.CONVERSIONS: """
         conversions | conv | 7 day total orders | 14 day total orders | 30 day total orders | 1 day total orders | orders | purchases
         website purchases | results | bookings
-        konversionen | conversions | bestellungen gesamt in 7 tagen | 7 tage bestellungen gesamt | bestellungen | gesamtbestellungen (7 tage)
+        konversionen | conversions | bestellungen gesamt in 7 tagen | 7 tage bestellungen gesamt | bestellungen
+        gesamtbestellungen (7 tage)
         kaufe | ergebnisse | buchungen
         total des commandes sur 7 jours | total des commandes (7 jours) | commandes | achats | resultats | reservations
         conversiones | pedidos totales de 7 dias | total de pedidos de 7 dias | pedidos | compras | resultados | reservas
@@ -157,7 +158,8 @@ _NAMES: dict[Concept, str] = {
     """,
     Concept.ID: """
         keyword id | campaign id | ad group id | account id | ad id | ad set id | customer id | account number | criterion id
-        keyword-id | kampagnen-id | anzeigengruppen-id | konto-id | kundennummer | kundennr | id du mot cle | id de la campagne | id campagne
+        keyword-id | kampagnen-id | anzeigengruppen-id | konto-id | kundennummer | kundennr | id du mot cle | id de la campagne
+        id campagne
         id du groupe d'annonces | id de palabra clave | id de la campana | id de campana | id del grupo de anuncios | id
     """,
     Concept.TEXT: """
@@ -169,7 +171,8 @@ _NAMES: dict[Concept, str] = {
         start date | end date | reporting starts | reporting ends | time period | gregorian date | time zone | attribution setting
         wahrung | wahrungscode | keyword-status | kampagnenstatus | datum | tag | woche | monat | startdatum | enddatum | berichtsstart
         berichtsende | devise | code de devise | code devise | etat | statut | date de debut | date de fin | jour | semaine | mois
-        debut des rapports | fin des rapports | moneda | divisa | codigo de moneda | estado | fecha | fecha de inicio | fecha de finalizacion
+        debut des rapports | fin des rapports | moneda | divisa | codigo de moneda | estado | fecha | fecha de inicio
+        fecha de finalizacion
         dia | semana | mes | inicio del informe | fin del informe
     """,
 }
@@ -182,7 +185,12 @@ def _folded(name: str) -> str:
     """A name without case, accents, units, and dots of abbreviations."""
     plain = unicodedata.normalize("NFKD", _UNIT.sub("", name.replace("’", "'").replace("ß", "ss")))
     plain = "".join(char for char in plain if not unicodedata.combining(char)).casefold()
-    return _SPACES.sub(" ", plain.replace("\u2011", "-").replace(".-", "-").replace(".", " ")).strip(" :*#").replace(" /", "/").replace("/ ", "/")
+    return (
+        _SPACES.sub(" ", plain.replace("\u2011", "-").replace(".-", "-").replace(".", " "))
+        .strip(" :*#")
+        .replace(" /", "/")
+        .replace("/ ", "/")
+    )
 
 
 _CONCEPTS: dict[str, tuple[int, Concept]] = {}

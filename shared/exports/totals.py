@@ -142,7 +142,10 @@ def _sum(column: pa.ChunkedArray) -> float:
 def _tolerance(column: pa.ChunkedArray, total: float) -> float:
     """Returns by how much the sum of rounded numbers may miss the rounded sum; whole numbers add up exactly."""
     values = np.append(pc.drop_null(column).to_numpy(zero_copy_only=False).astype(np.float64), total)
-    decimals = next((count for count in range(_MOST_DECIMALS) if np.allclose(values * 10**count, np.rint(values * 10**count), rtol=1e-12, atol=1e-5)), _MOST_DECIMALS)
+    decimals = next(
+        (count for count in range(_MOST_DECIMALS) if np.allclose(values * 10**count, np.rint(values * 10**count), rtol=1e-12, atol=1e-5)),
+        _MOST_DECIMALS,
+    )
     if not decimals:
         return 1e-9
     fractional = int((values != np.rint(values)).sum())

@@ -33,9 +33,9 @@ def columns(
     file: Path,
     roles_file: Path | None,
     out: Path | None,
-    replace: bool,  # noqa: FBT001 - a flag of the command line
-    anyway: bool,  # noqa: FBT001
-    as_json: bool,  # noqa: FBT001
+    replace: bool,
+    anyway: bool,
+    as_json: bool,
     **reading: Any,  # noqa: ANN401 - the options of the reading, by name
 ) -> None:
     """Read the export of an advertising platform and show what each column is for.
@@ -64,7 +64,9 @@ def columns(
     print_roles(found, path)
     for note in found.export.notes:
         warn(note)
-    say(f"These roles fit {file.name}." if roles_file else f"Written: {path}. Correct it there, then: scoring columns {file} --roles {path}")
+    say(
+        f"These roles fit {file.name}." if roles_file else f"Written: {path}. Correct it there, then: scoring columns {file} --roles {path}"
+    )
 
 
 def _options(reading: dict[str, Any]) -> "ReadOptions":

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 TABLE_ROWS, EXPORT_ROWS = 100_000, 5_000
 SAMPLE_MARK = "made-up.txt"
 """A file next to made-up tables; ``sample`` replaces only tables that have it."""
+
+
 @click.command()
 @click.option("--rows", type=int, help="Rows of the table to score, or of the export.  [default: 100,000; of an export 5,000]")
 @click.option("--train-rows", type=int, help="Rows of the training table.  [default: as --rows, at most 100,000]")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from producers.cli.options import Day, Share
-from producers.display.terminal import json_option, open_bucket_here, print_json, say, warn, warn_of_forced
+from producers.display.terminal import json_option, open_bucket_here, say, warn, warn_of_forced
 from shared.errors import RequestError
 
 # rich, celery and redis are imported by the commands that use them, so that --help is fast

@@ -9,8 +9,37 @@ from producers.sample.rows import binomial_quantile
 
 CAMPAIGNS = ("Shoes", "Hiking", "Kids & Teens", "Résumé sale", "Brand", "Garden", "Office, home")
 GROUPS_OF_A_CAMPAIGN = 4
-_PLACES = ("near me", "online", "münchen", "paris", "málaga", "24h", "cheap", "best", "used", "for men", "for women", "size 44", "xl", "black", "2 pack")
-_THINGS = ("running shoes", "boots", "tent", "desk lamp", "school bag", "sandals", "n/a cap", "rain coat", "chair", "bike lock", "tulips", "monitor arm")
+_PLACES = (
+    "near me",
+    "online",
+    "münchen",
+    "paris",
+    "málaga",
+    "24h",
+    "cheap",
+    "best",
+    "used",
+    "for men",
+    "for women",
+    "size 44",
+    "xl",
+    "black",
+    "2 pack",
+)
+_THINGS = (
+    "running shoes",
+    "boots",
+    "tent",
+    "desk lamp",
+    "school bag",
+    "sandals",
+    "n/a cap",
+    "rain coat",
+    "chair",
+    "bike lock",
+    "tulips",
+    "monitor arm",
+)
 MATCH_TYPES, DEVICES = 3, 4
 """Exact, phrase, broad; computers, mobile phones, tablets, TV screens."""
 _BASE_LOG_ODDS = -2.6

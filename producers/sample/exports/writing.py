@@ -49,7 +49,9 @@ def write_exports(out: Path, platform: Platform, language: Language, rows: int, 
         for name, content in {**contents, "truth.csv": _truth(account, language)}.items():
             (out / name).write_bytes(content)
     except OSError as error:
-        raise RequestError(f"{out} cannot be written: {error.strerror or error}", next_step="Name another folder with --out DIR.") from error
+        raise RequestError(
+            f"{out} cannot be written: {error.strerror or error}", next_step="Name another folder with --out DIR."
+        ) from error
     return [out / name for name in [*contents, "truth.csv"]]
 
 

@@ -28,7 +28,11 @@ def check_roles(roles: Roles, export: ExportTable, path: str, *, anyway: bool = 
     """
     _check_names(roles, export, path)
     for name in (roles.clicks, roles.conversions, *(name for name, role in roles.columns.items() if role == ColumnRole.NUMBER)):
-        if name is not None and pa.types.is_string(export.table.schema.field(name).type) and export.table[name].null_count < len(export.table):
+        if (
+            name is not None
+            and pa.types.is_string(export.table.schema.field(name).type)
+            and export.table[name].null_count < len(export.table)
+        ):
             text = pc.drop_null(export.table[name])[0].as_py()
             raise TableError(f"{path} says that {name} is a number, but {export.path} has texts there, such as {text[:60]!r}",
                              next_step=f"Correct its role in {path}.")  # fmt: skip

@@ -65,7 +65,9 @@ def infer_roles(export: ExportTable) -> InferredRoles:
             columns[name], reasons[name] = _role_of(export, name, clicks, conversions)
     keyword = _keyword(export, columns)
     keys, repeated = _keys(export, keyword, columns)
-    roles = Roles(clicks=clicks, conversions=conversions, keyword=keyword, keys=tuple(keys), columns=_in_levels(export, columns), read=export.read)
+    roles = Roles(
+        clicks=clicks, conversions=conversions, keyword=keyword, keys=tuple(keys), columns=_in_levels(export, columns), read=export.read
+    )
     return InferredRoles(roles=roles, reasons=reasons, repeated_rows=repeated)
 
 
@@ -97,29 +99,45 @@ def refuse_exchanged(export: ExportTable, clicks: str, conversions: str | None) 
 
 
 def _role_of(export: ExportTable, name: str, clicks: str, conversions: str | None) -> tuple[ColumnRole, str]:
+    reason = _leak(export, name, clicks, conversions)
+    if reason:
+        return ColumnRole.LEAK, reason
+    reason = _useless(export, name, clicks)
+    return (ColumnRole.IGNORE, reason) if reason else _feature(export, name)
+
+
+def _leak(export: ExportTable, name: str, clicks: str, conversions: str | None) -> str:
+    """Returns why a column is known only with the conversions, or nothing."""
+    column, concept = export.table[name], export.concepts.get(name)
+    if concept in LEAKS or concept == Concept.CONVERSIONS:
+        return "it is known only with the conversions" if column.null_count < len(column) else ""
+    return "" if conversions is None else leak_by_values(export.table, name, clicks, conversions)
+
+
+def _useless(export: ExportTable, name: str, clicks: str) -> str:
+    """Returns why a column says nothing about a click, or nothing."""
     column, concept = export.table[name], export.concepts.get(name)
     if column.null_count == len(column):
-        return ColumnRole.IGNORE, "it is empty"
-    if concept in LEAKS or concept == Concept.CONVERSIONS:
-        return ColumnRole.LEAK, "it is known only with the conversions"
-    if conversions is not None and (reason := leak_by_values(export.table, name, clicks, conversions)):
-        return ColumnRole.LEAK, reason
+        return "it is empty"
     if concept in (Concept.ID, Concept.IGNORED):
-        return ColumnRole.IGNORE, "known name: an identifier" if concept == Concept.ID else "known name: a date, a status or a currency"
-    if not pa.types.is_string(column.type) and column.equals(export.table[clicks]):
-        return ColumnRole.IGNORE, f"it repeats {clicks}"
-    named = _BY_CONCEPT.get(concept) if concept else None
-    if pc.count_distinct(column).as_py() == 1 and not column.null_count and named not in (ColumnRole.TEXT, ColumnRole.GROUP):
-        return ColumnRole.IGNORE, "it has one value"
-    if named is not None:
-        return named, f"known name: {concept}"
+        return "known name: an identifier" if concept == Concept.ID else "known name: a date, a status or a currency"
+    if column.equals(export.table[clicks]):
+        return f"it repeats {clicks}"
+    is_named = concept is not None and _BY_CONCEPT.get(concept) in (ColumnRole.TEXT, ColumnRole.GROUP)
+    if not is_named and not column.null_count and pc.count_distinct(column).as_py() == 1:
+        return "it has one value"
+    return "its values are dates" if concept is None and pa.types.is_string(column.type) and _are_dates(column) else ""
+
+
+def _feature(export: ExportTable, name: str) -> tuple[ColumnRole, str]:
+    column, concept = export.table[name], export.concepts.get(name)
+    if concept in _BY_CONCEPT:
+        return _BY_CONCEPT[concept], f"known name: {concept}"
     if not pa.types.is_string(column.type):
         return ColumnRole.NUMBER, f"known name: {concept}" if concept else "its values are numbers"
     distinct = pc.count_distinct(column).as_py()
     if distinct <= min(_MOST_CATEGORIES, max(_FEWEST_CATEGORIES, _CATEGORY_SHARE * len(column))):
         return ColumnRole.CATEGORY, f"it has {distinct} different values"
-    if _are_dates(column):
-        return ColumnRole.IGNORE, "its values are dates"
     return ColumnRole.TEXT, f"it has {distinct:,} different texts"
 
 

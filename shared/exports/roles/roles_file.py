@@ -1,11 +1,11 @@
 """The roles of the columns of an export, ``FILE.roles.yaml``::
 
-    clicks: Clicks
-    conversions: Conversions
-    keyword: Search term             # what folds, intervals and history go by
-    keys: [Search term, Match type]  # what names a row in the result
-    columns: {Search term: text, Campaign: group, Match type: category, Avg. CPC: number, Conv. rate: leak, Status: ignore}
-    read: {encoding: utf-8, separator: ",", decimal: ".", header_line: 3, sheet: null, totals: drop}
+clicks: Clicks
+conversions: Conversions
+keyword: Search term             # what folds, intervals and history go by
+keys: [Search term, Match type]  # what names a row in the result
+columns: {Search term: text, Campaign: group, Match type: category, Avg. CPC: number, Conv. rate: leak, Status: ignore}
+read: {encoding: utf-8, separator: ",", decimal: ".", header_line: 3, sheet: null, totals: drop}
 """
 
 from collections.abc import Mapping

@@ -104,9 +104,9 @@ def _guess(data: bytes) -> str | None:
     # what is not ASCII may come late: the lines that have it are enough
     lines = [line for line in data.split(b"\n") if not line.isascii()]
     guessed = [match.encoding for match in from_bytes(b"\n".join(lines)[:_GUESSED_BYTES])]
-    candidates = list(dict.fromkeys([*guessed, *_USUAL])) if guessed else []
-    known = {name: _known_names(lines[:_LINES_WITH_NAMES], name) for name in candidates}
-    return max(candidates, key=known.__getitem__, default=None)
+    known = {name: _known_names(lines[:_LINES_WITH_NAMES], name) for name in (*_USUAL, *guessed)}
+    best = max(known, key=known.__getitem__)
+    return best if known[best] > 0 else next(iter(guessed), None)
 
 
 def _known_names(lines: Sequence[bytes], encoding: str) -> int:

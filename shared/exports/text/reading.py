@@ -32,9 +32,7 @@ def read_text(data: bytes, path: str, options: ReadOptions) -> tuple[RawTable, R
     header = find_header(head, path, options.header_line)
     columns = _Columns(header, path)
     columns.add(itertools.chain(head[header.place + 1 :], records))
-    found = options.model_copy(
-        update={"encoding": encoding, "separator": layout.separator, "header_line": header.line}
-    )
+    found = options.model_copy(update={"encoding": encoding, "separator": layout.separator, "header_line": header.line})
     return columns.table([cells for _, cells in head[: header.place]]), found
 
 

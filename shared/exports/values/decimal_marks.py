@@ -24,9 +24,7 @@ class _Example:
         return f"{self.text!r} in {self.column} on line {self.line:,}"
 
 
-def find_decimal_mark(
-    columns: Mapping[str, NumberTexts], concepts: Mapping[str, Concept], lines: np.ndarray, path: str
-) -> DecimalMark:
+def find_decimal_mark(columns: Mapping[str, NumberTexts], concepts: Mapping[str, Concept], lines: np.ndarray, path: str) -> DecimalMark:
     """Finds the decimal mark of a file.
 
     Args:

@@ -46,9 +46,7 @@ def read_workbook(data: bytes, path: str, options: ReadOptions) -> tuple[RawTabl
 def _run(data: bytes, path: str, sheet: str, written: IO[bytes]) -> None:
     command = [sys.executable, "-m", "shared.exports.workbooks.child", sheet]
     try:
-        done = subprocess.run(
-            command, input=data, stdout=written, stderr=subprocess.PIPE, cwd=_ROOT, timeout=2 * MOST_SECONDS, check=False
-        )
+        done = subprocess.run(command, input=data, stdout=written, stderr=subprocess.PIPE, cwd=_ROOT, timeout=2 * MOST_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise _too_large(path) from None
     said = done.stderr.decode(errors="replace")

@@ -10,7 +10,8 @@ from producers.exports import read_roles
 from shared.errors import RequestError, TableError
 
 TABLE = "Report\nKeyword,Campaign,Clicks,Cost,Conversions,Conv. rate\n" + "".join(
-    f"word {number},C{number % 2},{number + 1},{number + 1}.50,{number % 2},{100 * (number % 2) / (number + 1):.2f}%\n" for number in range(20)
+    f"word {number},C{number % 2},{number + 1},{number + 1}.50,{number % 2},{100 * (number % 2) / (number + 1):.2f}%\n"
+    for number in range(20)
 )
 
 
@@ -56,7 +57,7 @@ def test_a_leak_as_a_feature_needs_anyway(report):
     run(report)
     written = report.with_name("report.roles.yaml")
     written.write_text(written.read_text().replace("Conv. rate: leak", "Conv. rate: number"))
-    with pytest.raises(RequestError, match="makes Conv. rate a feature"):
+    with pytest.raises(RequestError, match=r"makes Conv. rate a feature"):
         run(report, "--roles", written)
     assert run(report, "--roles", written, "--anyway").exit_code == 0
 

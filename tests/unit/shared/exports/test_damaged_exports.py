@@ -11,7 +11,6 @@ from producers.sample.exports.platforms import COLUMNS, NAMES
 from producers.sample.exports.shapes import SHAPES, Shape
 from producers.sample.exports.writing import export_bytes
 from shared.errors import ScoringError, TableError
-from shared.exports.describing import describe_reading
 from shared.exports.reading import read_export_bytes
 from shared.exports.roles.inference import infer_roles
 from shared.exports.table import ExportTable
@@ -157,7 +156,9 @@ def lost_characters(good, shape, draw):
 
 
 def other_encoding(good, shape, draw):
-    return good.decode(shape.encoding).encode(draw(st.sampled_from(["utf-8", "utf-16-le", "utf-16-be", "cp1252", "mac-roman", "utf-32"])), "replace")
+    return good.decode(shape.encoding).encode(
+        draw(st.sampled_from(["utf-8", "utf-16-le", "utf-16-be", "cp1252", "mac-roman", "utf-32"])), "replace"
+    )
 
 
 def moved_line(good, shape, draw):

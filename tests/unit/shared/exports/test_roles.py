@@ -94,7 +94,7 @@ def roles_with(**columns) -> Roles:
 def test_a_leak_as_a_feature_is_refused_unless_a_person_insists():
     for name in ("Conv. rate", "Shop value"):
         roles = roles_with(**{name: "number"})
-        with pytest.raises(RequestError, match=f"makes {name} a feature, but it is known only with the conversions"):
+        with pytest.raises(RequestError, match=rf"makes {name} a feature, but it is known only with the conversions"):
             check_roles(roles, table(), "report.roles.yaml")
         check_roles(roles, table(), "report.roles.yaml", anyway=True)
 
@@ -103,7 +103,9 @@ def test_the_roles_of_another_table_are_refused():
     roles = infer_roles(table()).roles
     with pytest.raises(TableError, match=r"lacks the column Label, which r.yaml names: is it the roles file of another table"):
         check_roles(roles, table(**{"Label": "Sign"}), "r.yaml")
-    smaller = Roles.model_validate(roles.model_dump() | {"columns": {name: role for name, role in roles.columns.items() if name != "Label"}})
+    smaller = Roles.model_validate(
+        roles.model_dump() | {"columns": {name: role for name, role in roles.columns.items() if name != "Label"}}
+    )
     with pytest.raises(TableError, match=r"r.yaml says nothing about the column Label of report.csv"):
         check_roles(smaller, table(), "r.yaml")
 

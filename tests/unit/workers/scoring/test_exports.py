@@ -134,5 +134,5 @@ def test_an_export_that_is_not_whole_is_refused_with_both_numbers(bucket):
 def test_a_plain_table_that_lacks_a_column_is_refused_as_before(bucket):
     bucket.write("data/other.csv", b"keyword,price\na,1\n")
     folder = make_job(bucket, minute=41, model="text", table="data/other.csv")
-    with pytest.raises(TableError, match="data/other.csv lacks the column match_type; it has keyword, price"):
+    with pytest.raises(TableError, match=r"data/other.csv lacks the column match_type; it has keyword, price"):
         planning.plan_job(folder)
