@@ -30,18 +30,6 @@ _NAMES = {
 _CATEGORIES = {name.strip(): category for category, text in _NAMES.items() for line in text.splitlines() for name in line.split(",")}
 _CATEGORIES.pop("", None)
 _SPECIFIC = {name for name, category in _CATEGORIES.items() if category != "Other"}
-    "other",
-    "others",
-    "unknown",
-    "sonstige",
-    "andere",
-    "unbekannt",
-    "autre",
-    "autres",
-    "inconnu",
-    "otro",
-    "otros",
-}
 
 
 def category_of(device: str) -> str:

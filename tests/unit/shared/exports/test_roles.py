@@ -111,7 +111,7 @@ def test_the_roles_of_another_table_are_refused():
 
 
 def test_a_text_that_is_called_a_number_is_refused():
-    with pytest.raises(TableError, match="says that Label is a number, but report.csv has texts there, such as 'L0'"):
+    with pytest.raises(TableError, match=r"says that Label is a number, but report.csv has texts there, such as 'L0'"):
         check_roles(roles_with(Label="number"), table(), "r.yaml")
 
 
