@@ -1,7 +1,6 @@
 """The commands ``train`` and ``score``."""
 
-from datetime import date, datetime
-from pathlib import Path
+from datetime import date
 from typing import TYPE_CHECKING
 
 import click

@@ -9,8 +9,8 @@ _NAMES = {
         ordinateur, ordinateurs, ordenador, ordenadores, computadora, computadoras, computadoras de escritorio
     """,
     "Smartphone": """
-        smartphone, smartphones, mobile, mobiles, mobile phone, mobile phones, mobile devices with full browsers, mobile device, phone, phones
-        high-end mobile, mobile_web, mobile_app, mobile app, mobile web, iphone, android_smartphone, android smartphone
+        smartphone, smartphones, mobile, mobiles, mobile phone, mobile phones, mobile devices with full browsers, mobile device, phone
+        phones, high-end mobile, mobile_web, mobile_app, mobile app, mobile web, iphone, android_smartphone, android smartphone
         mobiltelefon, mobiltelefone, mobilgeräte, mobilgeräte mit vollwertigem internetbrowser, handy, handys
         téléphone mobile, téléphones mobiles, mobiles dotés d'un navigateur internet complet
         móvil, móviles, teléfono móvil, teléfonos móviles, celular, celulares
