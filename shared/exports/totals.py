@@ -156,8 +156,8 @@ def _shown(value: float) -> str:
     return f"{value:,.0f}" if value == round(value) else f"{value:,.2f}"
 
 
-def check_row_count(raw: RawTable, path: str) -> None:
-    """Compares the number of rows with the one that a line above the header states, as in the reports of Microsoft Ads.
+def check_row_count(raw: RawTable, totals: int, path: str) -> None:
+    """Compares the number of rows, with or without totals, with the one that a line above the header states, as Microsoft Ads does.
 
     Raises:
         TableError: they differ; the message names both.
@@ -166,7 +166,7 @@ def check_row_count(raw: RawTable, path: str) -> None:
         text = " ".join(filter(None, (cell.strip() for cell in cells)))
         found = _ROW_COUNT.fullmatch(text)
         stated = int(re.sub(r"\D", "", found[2])) if found and found[2] else None
-        if stated is not None and stated != len(raw.lines):
+        if stated is not None and stated not in (len(raw.lines), len(raw.lines) + totals):
             raise TableError(
                 f"{path} has {len(raw.lines):,} rows, but says above its header that it has {stated:,}",
                 next_step="Export it again whole, or remove that line.",

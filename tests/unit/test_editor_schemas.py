@@ -8,6 +8,7 @@ import pytest
 
 from producers.schedule.entries import Entry
 from producers.schedule.schedule_file import read_schedule
+from shared.exports.roles.roles_file import parse_roles
 from shared.guard.config import parse_guard_config
 from shared.jobs.search_config import SearchConfig, read_config
 from shared.retention.config import parse_retention
@@ -133,3 +134,14 @@ def test_the_line_for_editors_names_a_schema_from_the_place_of_the_file(page):
     line = r"`(bucket/config/[\w/.]+)`[^`]*`# yaml-language-server: \$schema=(\S+)`"
     [(file, schema)] = re.findall(line, (HOW_TO / page).read_text())
     assert (REPOSITORY / file).parent.joinpath(schema).resolve().is_file()
+
+
+def test_the_roles_of_the_page_are_valid_by_the_reader_and_the_schema():
+    text = shown_on("exports.md")
+    assert parse_roles(text.encode(), "report.roles.yaml").keyword == "Search term"
+    assert errors("roles", text) == []
+
+
+@pytest.mark.parametrize("change", [("clicks:", "click:"), ("Search term: text", "Search term: word"), ('decimal: "."', "decimal: x")])
+def test_roles_that_the_reader_refuses_are_invalid_by_the_schema(change):
+    assert errors("roles", shown_on("exports.md").replace(*change))

@@ -35,7 +35,8 @@ def find_layout(text: str, path: str, separator: Separator | None = None) -> Lay
         TableError: no separator gives columns, or the first line names one that does not.
     """
     stated = _STATED.fullmatch(text[:100].partition("\n")[0].rstrip("\r"))
-    body = text.partition("\n")[2] if stated else text
+    head = text[: _LOOKED_AT_CHARACTERS + 1]
+    body = head.partition("\n")[2] if stated else head
     found = {one: _regularity(body, one) for one in SEPARATORS}
     best = max(SEPARATORS, key=found.__getitem__)
     chosen = separator or (_stated_separator(stated["mark"], found, best, path) if stated else best)
