@@ -69,7 +69,7 @@ def _regularity(text: str, separator: str) -> tuple[int, int]:
 
 def _some_records(text: str, separator: str) -> Iterator[list[str]]:
     lines = text[:_LOOKED_AT_CHARACTERS].splitlines(keepends=True)
-    if len(text) > _LOOKED_AT_CHARACTERS:
+    if len(text) > _LOOKED_AT_CHARACTERS and len(lines) > 1:
         lines.pop()
     reader = csv.reader(lines, delimiter=separator)
     try:
