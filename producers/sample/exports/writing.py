@@ -25,6 +25,7 @@ from producers.sample.exports.platforms import (
 )
 from producers.sample.exports.shapes import SHAPES, Shape
 from producers.sample.exports.workbook import write_workbook
+from producers.sample.hashing import Integers
 from shared.errors import RequestError
 
 DAY = date(2026, 5, 1)
@@ -78,7 +79,7 @@ def export_bytes(account: Account, platform: Platform, language: Language, shape
     return (content.replace("\u202f", "\u00a0") if shape.encoding == "cp1252" else content).encode(shape.encoding)
 
 
-def _lines(account: Account, platform: Platform, language: Language, shape: Shape) -> Iterator[list[Cell]]:
+def _lines(account: Account, platform: Platform, language: Language, shape: Shape) -> Iterator[Sequence[Cell]]:
     columns, names = COLUMNS[platform], list(NAMES[platform][language])
     if shape.keyword_marks:
         kept = [place for place, name in enumerate(columns) if name != "match_type"]
@@ -173,7 +174,7 @@ class _Cells:
     def _text_percent(self, share: float, decimals: int) -> str:
         return f"{self._text(100 * share, decimals)}{self._form.percent}"
 
-    def _ratio(self, shown: Callable[[float], Cell], above: Sequence[int], below: Sequence[int], row: int) -> Cell:
+    def _ratio(self, shown: Callable[[float], Cell], above: Integers, below: Integers, row: int) -> Cell:
         return shown(float(above[row]) / float(below[row])) if below[row] else self._missing
 
     def _text(self, number: float, decimals: int) -> str:

@@ -91,6 +91,15 @@ class NumberTexts:
 
     def values(self, mark: DecimalMark) -> pa.Array:
         """The number of each distinct text, null where there is none."""
+        if mark not in self._values:
+            self._values[mark] = self._read(mark)
+        return self._values[mark]
+
+    @functools.cached_property
+    def _values(self) -> dict[str, pa.Array]:
+        return {}
+
+    def _read(self, mark: DecimalMark) -> pa.Array:
         valid = pc.fill_null(self.valid(mark), False)
         body = pc.replace_substring_regex(self._body, _TO_REMOVE[mark], "")
         body = pc.replace_substring(body, mark, ".") if mark == "," else body

@@ -93,9 +93,9 @@ def _table(rows: Iterator[tuple[int, Cells]], path: str, options: ReadOptions) -
                     f"row {line:,} of {path} has a cell to the right of the last column of its header, which is on row {header.line}",
                     next_step="Name that column in the header, or remove the cell.",
                 )
-        for place, cells in zip(range(width), zip(*(row for _, row in some), strict=True), strict=False):
-            texts[place].append(pa.array([cell if isinstance(cell, str) else None for cell in cells], pa.string()))
-            numbers[place].append(pa.array([cell if isinstance(cell, int | float) else None for cell in cells], pa.float64()))
+        for place, column in zip(range(width), zip(*(row for _, row in some), strict=True), strict=False):
+            texts[place].append(pa.array([cell if isinstance(cell, str) else None for cell in column], pa.string()))
+            numbers[place].append(pa.array([cell if isinstance(cell, int | float) else None for cell in column], pa.float64()))
     of_numbers = [pa.chunked_array(chunks, pa.float64()) for chunks in numbers]
     return RawTable(
         header=header,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from model_store.library import ModelLibrary
+from producers.results.rejects import find_rejects
 from producers.sample.exports.workbook import write_workbook
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import ReleaseManifest
@@ -90,7 +91,7 @@ def score(bucket, definitions, table: str, minute: int, **more) -> JobFolder:
 
 @pytest.mark.parametrize("minute", range(len(EXPORTS)))
 def test_an_export_gets_the_rates_of_the_plain_table(bucket, definitions, minute):
-    expected = text_at(bucket, score(bucket, definitions, "data/plain.csv", 10).outcome().result)
+    expected = text_at(bucket, score(bucket, definitions, "data/plain.csv", 10 + minute).outcome().result)
     folder = score(bucket, definitions, EXPORTS[minute], 20 + minute, chunk_rows=17)
     assert len(read_plan(folder).chunks) == 6
     assert text_at(bucket, folder.outcome().result) == expected
@@ -116,10 +117,10 @@ def test_the_release_names_the_file_and_the_digest_of_the_export(bucket):
 
 
 def test_a_reject_has_the_line_of_the_export(bucket, definitions):
-    bucket.write("data/gap.csv", report("csv").decode("utf-16").replace("größe 7, rot", "--").encode("utf-16"))
+    bucket.write("data/gap.csv", report("csv").decode("utf-16").replace("größe 7, rot\tphrase", "größe 7, rot\t--").encode("utf-16"))
     folder = score(bucket, definitions, "data/gap.csv", 30, max_reject_share=0.5)
-    [found] = find_rejects(bucket, folder.outcome().result)
-    assert (found.line, found.column) == (10, "keyword")
+    [found] = find_rejects(bucket, folder.job_id)[1]
+    assert (found.line, found.column) == (10, "match_type")
 
 
 def test_an_export_that_is_not_whole_is_refused_with_both_numbers(bucket):
