@@ -1,8 +1,10 @@
 """An export that cannot be read without doubt is refused with one sentence: what, where, and what next."""
 
+import base64
 import io
 import json
 import zipfile
+import zlib
 
 import pytest
 
@@ -268,6 +270,30 @@ def test_another_archive_is_refused():
 def test_a_workbook_that_was_cut_short_is_refused():
     data = write_workbook(LINES)
     assert refusal(data[: len(data) // 2], "report.xlsx").message.startswith("report.xlsx is a damaged workbook: ")
+
+
+XLS = (
+    "eNrtWE1IVFEU/u77cf78GSetNDARsjIhok0bndTKRSgmQRFBPZ2hBqd5MjMQtsmyWQZBq6KN4KaN1aYfKqhWLQKtFkFgaC1bBQUtdF7nnvfe5OQEDpVgvG94"
+    "555z7jnfu3fu33tvdqZ2fvJe4wJ+QSdU5K0AKpb5BF0B1wiD6i1Lqm7pp8vysK4Q8NNAVuh4XPXKJ8dQjvcCFNzVnpMEPtJ1EqPoN1Px5jVEN7fBELINHSQF"
+    "bpGnGg3cqgjLYZYbWN7hyCcs97PnKssOip0XJzAT7W/b58zi40oL11VD8j7gnPfs2YN6vJSz+OI1Ycfq6EonjOQ6q2jSKjEFGtDeeCqeNpLzqKORncI3qxn4"
+    "6i7hZ82ef239AuT/Xuz3/cbvR80K/3VFA8ZhneYVkUMIuzVZo6LPSCzSQg2REbKX8WB81ExnaQ4cjo+dN9Mx2p17jHOjRuJMSgUOGGMU05NMDI9kiKLHzGR1"
+    "IHPWjGdoKnWRPmSaWal3k37UzBrJoNz+ebsIF20XVbyMKknGqMlSr+XFFKYuLN7+8qZvaCB6ij3jfETYB8k22RVYuCQzKLmaa/SCbOOMXSwvM+sW1htZ1lEM"
+    "la0D9Y5yaIJjrnBtK91nL+NtdPsyfQfpuc9HHjblPkV3kj7du3ChbvpddBItdLDFKF/+JtAu2sXNGxKPom4pnE1njmXDig3Ir4SdvlnOaVmDJQRZrWUpIwT3"
+    "rjhCcISUtuX+f7alkKUWLJUsrWBpZOkOs1KCWWHmCifeHhk5bE+xmSyFepSflfwvIjIuRFUac6kluFTm8jtcKnMFHC6VuZTXkquJ4zbpLpdWgkvjmCBnR8iS"
+    "vfrAbdhaKfM6lQjuy8bTVv4TQXjw4MGDBw8ePHj4Y8jHToXfIOA8qtkP9T7nu84SXXnvM8l/i0GY9MvSe+ZBpKhMY6ys+bMRunC5xCpz3O+FEsfo7mmMYIjb"
+    "MVL2/KXXDrG8P6tODP+9JVTu/fPltPMf3/8Hn5/q3Q=="
+)
+"""A workbook of Excel 97, compressed: a title, two rows with a day, and a total."""
+
+
+def test_a_workbook_of_excel_97_is_read_with_its_days_and_its_total():
+    table = read_export_bytes(zlib.decompress(base64.b64decode(XLS)), "report.xls")
+    assert table.table.to_pylist() == [
+        {"Keyword": "shoes", "Campaign": "A", "Day": "2026-05-01", "Clicks": 1200, "Cost": 4.5},
+        {"Keyword": "boots", "Campaign": "B", "Day": "2026-05-02", "Clicks": 7, "Cost": 3.25},
+    ]
+    assert table.totals.agreeing == {"Clicks": 1207, "Cost": 7.75}
+    assert table.lines.tolist() == [3, 4]
 
 
 def test_a_cell_beside_the_table_of_a_workbook_is_refused():
