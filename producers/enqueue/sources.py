@@ -13,7 +13,7 @@ from shared.catalog.manifests import INPUTS
 from shared.errors import NoTableError, RequestError, ScoringError, TableError
 from shared.jobs.files import Subfolder
 from shared.jobs.folder import JobFolder
-from shared.table_files import ENDINGS, HEAD_BYTES, FolderReader, choose_files, find_files, kind_of, promised_kind
+from shared.table_files import ENDINGS, HEAD_BYTES, WORKBOOK_ENDINGS, FolderReader, choose_files, find_files, kind_of, promised_kind
 
 TRAINING = "data/train"
 THE_INPUT = "prediction_input"
@@ -195,7 +195,7 @@ def result_place(source: Source, day: date) -> str:
     ``prediction_input`` is the main table of its folder; any other file in the folder adds its name, so that no result replaces another.
     """
     name = source.path.rpartition("/")[2]
-    ending = next((ending for ending in ENDINGS if name.lower().endswith(ending)), "")
+    ending = next((ending for ending in (*ENDINGS, *WORKBOOK_ENDINGS) if name.lower().endswith(ending)), "")
     stem = name[: len(name) - len(ending)] if ending else ""
     folder = source.path.removesuffix(f"/{name}") if ending else source.path
     if not source.files and folder.startswith(f"{INPUTS}/"):

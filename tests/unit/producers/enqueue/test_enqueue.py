@@ -337,10 +337,11 @@ def test_an_enqueue_that_died_before_the_job_was_written_is_completed_by_the_nex
         ("data/train/2026/11/23/train.csv", "2026/12/24/train"),
         ("data/train/2026/11/23", "2026/12/24/23"),
         ("elsewhere/keywords.csv", "2026/12/24/keywords"),
+        ("reports/May.XLSX", "2026/12/24/May"),
     ],
 )
 def test_a_dated_input_keeps_its_place_and_any_other_table_gets_day_and_name(nobody, bucket, table, place):
-    path = table if table.endswith(".csv") else f"{table.rstrip('/')}/prediction_input.csv"
+    path = table if table.lower().endswith((".csv", ".xlsx")) else f"{table.rstrip('/')}/prediction_input.csv"
     bucket.write(path, bucket.read(TABLE))
     done = score(nobody, bucket, table=table, day=date(2026, 12, 24))
     assert JobFolder(bucket, done.job_id).job().place == place
