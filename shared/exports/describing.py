@@ -24,7 +24,9 @@ def describe_reading(export: ExportTable) -> str:
         parts[0] += f", {_counted(len(totals.lines), 'row')} of totals left out"
         named = _agreeing(export)
         parts.append(
-            f"its own total says {_number(totals.agreeing[named])} {named.lower()} as well" if named else "no total could be compared"
+            f"its own total says {_number(totals.agreeing[named])} {_word(export, named)} as well"
+            if named
+            else "no total could be compared"
         )
     return "; ".join(parts) + "."
 
@@ -33,6 +35,10 @@ def _agreeing(export: ExportTable) -> str:
     agreeing = export.totals.agreeing
     clicks = [name for name in agreeing if export.concepts.get(name) == Concept.CLICKS]
     return (clicks or [*agreeing, ""])[0]
+
+
+def _word(export: ExportTable, name: str) -> str:
+    return "clicks" if export.concepts.get(name) == Concept.CLICKS else name
 
 
 def describe_outcomes(export: ExportTable, roles: Roles) -> str:
