@@ -33,13 +33,16 @@ print(sys.version_info[:2], hashlib.sha256(made_from).hexdigest(), os.getcwd())'
             echo "Python's venv module does not work here: install it (on Debian and Ubuntu: apt-get install python3-venv) and start again." >&2
             exit 1
         fi
-        if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$lock" ||
+        # compiling 16,000 files takes a minute, and most of them are never imported
+        if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement "$lock" ||
             ! .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; then
             echo "The libraries could not be installed: check that the package registry can be reached, then start again." >&2
             exit 1
         fi
         echo "$wanted" >".venv/made-from-$lock"
     fi
+    # the first process that imports a file keeps its bytecode, or each of the many processes compiles it again
+    unset PYTHONDONTWRITEBYTECODE
     PATH="$PWD/.venv/bin:$PATH"
     export PATH
 }

@@ -5,9 +5,6 @@ cd "$(dirname "$0")"
 . ./environment.sh
 environment requirements-dev.lock
 
-# keep bytecode, or each of the many processes compiles it again
-unset PYTHONDONTWRITEBYTECODE
-
 ruff format --check .
 ruff check .
 # Four processes on two cores, because slow tests mostly wait. A test file shares its stack, so it stays together; slow files come first.
