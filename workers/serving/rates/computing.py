@@ -28,6 +28,9 @@ class Computed:
 def compute(loaded: LoadedRelease, rows: Sequence[JsonRow]) -> list[Computed]:
     """Returns the rate or the reject of each row, in their order."""
     if len(rows) == 1:
+        rate = None if loaded.single_rows is None else loaded.single_rows.rate(rows[0])
+        if rate is not None:
+            return [Computed(cr=rate)]
         return _compute_alike(loaded, rows, loaded.json_rows.layout(rows[0]) is loaded.json_rows.with_flags)
     found: dict[int, Computed] = {}
     for has_flags in (False, True):

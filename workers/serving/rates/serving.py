@@ -2,10 +2,41 @@
 
 from dataclasses import dataclass
 
+from model_store.single_row import SingleRowPredictor
 from model_store.store import Release
 from shared.catalog.manifests import KEYS
 from workers.serving.rates.published import PublishedResult
-from workers.tables.json_rows import JsonRows
+from workers.tables.json_rows import JsonRow, JsonRows
+from workers.tables.plain_rows import PlainRows
+from workers.tables.schema import ENTITY
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleRows:
+    """Computes the rate of one row of numbers with a shipped definition, in a tenth of the time that a table of one row takes."""
+
+    plain_rows: PlainRows
+    predictor: SingleRowPredictor
+
+    @staticmethod
+    def of(release: Release) -> "SingleRows | None":
+        """Returns it for a release; None if the release needs a table."""
+        columns, definition = release.manifest.columns, release.definition
+        if not SingleRowPredictor.can_predict(definition) or not PlainRows.can_read(columns, release.manifest.keys):
+            return None
+        names = [column.name for column in columns]
+        binary = [column.name for column in columns if column.type == "binary"]
+        return SingleRows(plain_rows=PlainRows(columns), predictor=SingleRowPredictor(definition, release.model, names, binary))
+
+    def rate(self, row: JsonRow) -> float | None:
+        """Returns the rate of a row; None if the row is to be checked as a table, with its sentence for what is wrong with it."""
+        values = self.plain_rows.values(row)
+        if values is None:
+            return None
+        try:
+            return self.predictor.predict(row[ENTITY], values)
+        except Exception:  # noqa: BLE001 - the definition is asked again with a table, and its error has a sentence there
+            return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,11 +45,13 @@ class LoadedRelease:
 
     release: Release
     json_rows: JsonRows
+    single_rows: SingleRows | None = None
 
     @staticmethod
     def of(release: Release) -> "LoadedRelease":
         """Returns a release with its columns prepared."""
-        return LoadedRelease(release=release, json_rows=JsonRows(release.manifest.columns, release.manifest.keys))
+        json_rows = JsonRows(release.manifest.columns, release.manifest.keys)
+        return LoadedRelease(release=release, json_rows=json_rows, single_rows=SingleRows.of(release))
 
     @property
     def name(self) -> str:
