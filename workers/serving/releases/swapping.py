@@ -14,13 +14,15 @@ import structlog
 
 from model_store.foreign_code import SoftTimeLimitExceeded
 from model_store.library import ModelLibrary
+from model_store.store import read_manifest
 from shared.bucket.interface import Bucket
 from shared.catalog.aliases import resolve
 from shared.catalog.channels import ChannelChange, read_channel
 from shared.errors import ScoringError
 from shared.jobs.messages import Notice
 from shared.jobs.outbox import announce
-from workers.serving.rates.serving import Serving
+from workers.serving.rates.serving import LoadedRelease, Serving
+from workers.serving.releases.attempts import Attempts
 from workers.serving.releases.opening import open_published, open_release
 
 log = structlog.get_logger()
@@ -68,9 +70,11 @@ class Swapper:
     problems: dict[str, str] = field(default_factory=dict)
     """Kind -> why the newest release or result is not served; empty while all is well."""
     trial: Callable[[str], None] = _no_trial
-    """Called before a release is opened beside another one; raises ModelError if it must not be opened here."""
+    """Called before a release is opened beside another one, or again after a death; raises ModelError if it must not be opened here."""
     shown_job: str = ""
     """The job whose result the channel shows, by the last look; empty if it shows none or cannot be read."""
+    _opened: set[str] = field(default_factory=set)
+    """Releases that this process has opened."""
     _not_before: dict[tuple[str, str], float] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _looked: threading.Event = field(default_factory=threading.Event)
@@ -160,14 +164,28 @@ class Swapper:
         if self._is_resting(kind, release):
             return
         try:
-            if self.serving.has_looked:
-                self.trial(release)
-            loaded = open_release(watched.bucket, watched.library, release, shown)
+            loaded = self._open(release, shown)
         except (Exception, SoftTimeLimitExceeded) as error:  # noqa: BLE001 - counted, logged and announced
             self._fail(kind, release, f"the release {release} is not served", error)
             return
         self.serving = replace(self.serving, loaded=loaded)
         self._note_swap(kind, release, time.monotonic() - began)
+
+    def _open(self, release: str, shown: ChannelChange | None) -> LoadedRelease:
+        """Opens a release, after a trial unless nothing is served yet that it could harm.
+
+        The first release of a server gets a trial too if a process died while it opened it: the server then starts without it.
+        """
+        watched, attempts = self.watched, Attempts(self.watched.home / "serving" / "opening")
+        if release not in self._opened and (self.serving.has_looked or attempts.has_killed(release)):
+            # most that is wrong with a release shows here, within a millisecond
+            read_manifest(watched.bucket, release)
+            self.trial(release)
+        with attempts.opening(release):
+            loaded = open_release(watched.bucket, watched.library, release, shown)
+        attempts.forget(release)
+        self._opened.add(release)
+        return loaded
 
     def _take_result(self, shown: ChannelChange) -> None:
         watched, kind = self.watched, "result"
