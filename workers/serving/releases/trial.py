@@ -26,8 +26,8 @@ from workers.serving.releases.opening import open_release
 
 SECONDS = 120.0
 """A release that is not open after this time hangs, unless the server takes nearly all time of the processor."""
-LOWEST_PRIORITY = 19
-"""As an equal of the server on one core, a trial would double the time of each answer for some seconds."""
+LOW_PRIORITY = 10
+"""As an equal of the server, a trial would double the time of each answer; so it still gets a tenth of a core that is always busy."""
 LONGEST_WAITS = 5
 """Times ``SECONDS`` that a trial may take that gets hardly any time of the processor."""
 _PROBLEM, _OPENED = "problem.json", "opened"
@@ -46,7 +46,7 @@ def try_release(settings: Settings, release: str, seconds: float = SECONDS) -> N
         running = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
             with contextlib.suppress(ProcessLookupError):
-                os.setpriority(os.PRIO_PROCESS, running.pid, LOWEST_PRIORITY)
+                os.setpriority(os.PRIO_PROCESS, running.pid, LOW_PRIORITY)
             code = _wait(running, seconds)
         except subprocess.TimeoutExpired:
             raise _ended(release, f"hangs when it is opened: it was stopped after {seconds:g} s") from None

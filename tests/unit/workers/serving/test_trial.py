@@ -69,7 +69,7 @@ def test_a_release_that_kills_its_loader_is_not_served_and_a_good_one_is(service
     service.swapper.look()
     assert service.swapper.problems["release"].startswith(f"the release {killer} kills its process when it is opened (SIGSEGV)")
     # the server comes first where both want the same processor
-    assert (service.settings.definitions / "killer" / "priority").read_text() == "19"
+    assert (service.settings.definitions / "killer" / "priority").read_text() == "10"
     assert service.metrics.registry.get_sample_value("scoring_serve_swap_failures_total", {"kind": "release"}) == 1
     answer = ask(service, "POST", "/v1/rates?source=computed", json={"rows": [CELLS]})
     assert (answer.status_code, answer.headers["x-scoring-release"]) == (200, before)
