@@ -26,7 +26,7 @@ from benchmarks.hosts import measure
 from benchmarks.inputs import COMPARED, FORMATS, make_table
 from benchmarks.lanes import BenchmarkError
 from benchmarks.measuring import machine
-from benchmarks.serving import measure_serving
+from benchmarks.serving import Compared, measure_serving
 from benchmarks.ways import has_dask
 
 INSTALL = "Install what the benchmark compares with: pip install --require-hashes -r requirements-bench.lock"
@@ -57,6 +57,7 @@ def _listed(known: tuple[str, ...]) -> click.ParamType:
 
 
 json_option = click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write everything that was measured here.")
+interpreter = click.Path(exists=True, dir_okay=False, path_type=Path)
 processes_option = click.option("--processes", type=click.IntRange(min=1), default=2, show_default=True, help="Processes of each way.")
 work_option = click.option("--work", type=click.Path(path_type=Path, exists=True), help="Folder for tables and results.  [default: TMPDIR]")
 bars_option = click.option("--bars/--no-bars", "judged", default=True, show_default=True, help="Judge what was reached, or only show it.")
@@ -207,20 +208,31 @@ def hosts(rows: int, rounds: int, model: str, chunks: int, json_file: Path | Non
 @click.option("--rows", type=click.IntRange(min=1000), default=1_000_000, show_default=True, help="Rows of the published result.")
 @click.option("--seconds", type=click.FloatRange(min=0.5), default=10.0, show_default=True, help="Seconds of each load.")
 @click.option("--strict", is_flag=True, help="Judge milliseconds and requests per second too, which depend on the machine.")
+@click.option("--mlserver", type=interpreter, help="Python of an environment with mlserver and mlserver-lightgbm.")
+@click.option("--mlflow", type=interpreter, help="Python of an environment with mlflow and lightgbm.")
 @json_option
 @work_option
 @bars_option
-def serve(rows: int, seconds: float, strict: bool, json_file: Path | None, work: Path | None, judged: bool) -> int:
+def serve(  # noqa: PLR0913, PLR0917 - as above
+    rows: int,
+    seconds: float,
+    strict: bool,
+    mlserver: Path | None,
+    mlflow: Path | None,
+    json_file: Path | None,
+    work: Path | None,
+    judged: bool,
+) -> int:
     """Ask the HTTP server for published and computed rates, one core for it and one for wrk, also while releases are exchanged.
 
     \b
     Example:
-        python -m benchmarks serve --rows 1000000 --strict
+        python -m benchmarks serve --rows 1000000 --strict --mlserver /opt/mlserver/bin/python --mlflow /opt/mlflow/bin/python
     """
     here = machine()
     report.print_machine(console, here, 1)
     with running_stack(work, 2, ["v1", "v2"], _say) as (stack, releases):
-        served = measure_serving(stack, releases, rows, seconds, _say)
+        served = measure_serving(stack, releases, rows, seconds, _say, Compared(mlserver=mlserver, mlflow=mlflow))
     report.print_loads(console, served)
     return _judge(bars_of_serve(served, strict=strict), judged=judged, json_file=json_file, machine=here, served=served)
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.measuring import Run
-from benchmarks.serving import BARE, SWAPS, Served
+from benchmarks.model_servers import BARE, MLFLOW, MLSERVER
+from benchmarks.serving import PACED, SWAPPED, SWAPS, Served
 
 MOST_WORKER_MB = 400
 MOST_ONE_ROW_MS = 150
@@ -124,7 +125,7 @@ def bars_of_guard(pairs: Sequence[tuple[float, float]]) -> list[Bar]:
 def bars_of_serve(served: Served, *, strict: bool) -> list[Bar]:
     """Returns the bars of ``serve``: ratios within the run, and with ``strict`` also milliseconds, which depend on the machine."""
     loads = served.loads
-    steady, swapping = loads["published, one key"], loads["published, one key, during swaps"]
+    steady, swapping, computed = loads[PACED], loads[SWAPPED], loads["computed, v2, one row"]
     failed = float(sum(load.failed for load in loads.values()))
     bars = [
         Bar(what="requests that failed", bar=0, unit="requests", at_least=False, reached=failed),
@@ -137,9 +138,13 @@ def bars_of_serve(served: Served, *, strict: bool) -> list[Bar]:
             bar=1,
             unit="x",
             at_least=True,
-            reached=steady.per_second / loads[BARE].per_second,
+            reached=loads["published, one key"].per_second / loads[BARE].per_second,
         ),
     ]
+    for other, bar in ((MLSERVER, 5), (MLFLOW, 2)):
+        if other in loads:
+            ratio = computed.per_second / loads[other].per_second
+            bars.append(Bar(what=f"computed, v2, one row: requests/s beside {other}", bar=bar, unit="x", at_least=True, reached=ratio))
     if not strict:
         return bars
 

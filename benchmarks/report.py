@@ -102,11 +102,11 @@ def print_figures(console: Console, figures: dict[str, float]) -> None:
 
 def print_loads(console: Console, served: Served) -> None:
     """Prints the load of each kind of request, and the start and memory of the server."""
-    table = Table("request", "requests/s", "p50, ms", "p99, ms", "requests", "failed")
+    table = Table("request", "requests/s", "p50, ms", "p99, ms", "CPU, us", "requests", "failed", "of them late")
     for what, load in served.loads.items():
-        table.add_row(
-            what, f"{load.per_second:,.0f}", f"{load.p50_ms:.2f}", f"{load.p99_ms:.2f}", f"{load.requests:,}", str(load.failed)
-        )  # fmt: skip
+        cpu = "" if load.cpu_us is None else f"{load.cpu_us:,.0f}"
+        counts = f"{load.requests:,}", str(load.failed), str(load.late)
+        table.add_row(what, f"{load.per_second:,.0f}", f"{load.p50_ms:.2f}", f"{load.p99_ms:.2f}", cpu, *counts)
     console.print(table)
     print_figures(console, {"start to ready, s": served.ready_seconds, "memory of the process, MB": served.memory_mb})
 

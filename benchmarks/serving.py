@@ -1,15 +1,17 @@
-"""The HTTP server under load: wrk on one core, the server on another, and a bare FastAPI route around the same trees beside it."""
+"""The HTTP server under load: wrk on one core, the server on another, and other servers with the same trees in its place."""
 
 import contextlib
 import csv
+import functools
 import itertools
 import json
 import os
 import re
 import shutil
-import socket
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -21,29 +23,21 @@ import psutil
 
 from benchmarks.inputs import make_table
 from benchmarks.lanes import BenchmarkError
+from benchmarks.model_servers import BARE, MLFLOW, MLSERVER, bare_route, mlflow, mlserver
 from benchmarks.stack import ROOT, Stack
+from benchmarks.wrk import SERVER_CORE, Asking, Load, check_wrk, free_port, read_wrk, wait_ready
+from model_store.store import publish, read_manifest
 from shared.catalog.aliases import point_alias
-from shared.catalog.paths import MANIFEST
+from shared.catalog.paths import MANIFEST, release_folder
 
 ALIAS, CHANNEL = "benchmark", "benchmark"
 KEYS_AT_ONCE = 1000
-CONNECTIONS = 4
-READY_SECONDS = 120.0
 SWAPS = 20
-BARE = "bare FastAPI, v2"
-SERVER_CORE, CLIENT_CORE = "0", "1"
-_UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """What one run of wrk measured."""
-
-    requests: int
-    per_second: float
-    p50_ms: float
-    p99_ms: float
-    failed: int
+SWAP_SECONDS = 180.0
+"""A promoted release is served, or refused, within this time."""
+PAUSE_MS = 1
+"""Each connection rests so long between two requests while releases are exchanged: a core without any spare time has none for a release."""
+PACED, SWAPPED = "published, one key, paced", "published, one key, paced, during swaps"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +50,23 @@ class Served:
     swap_failures: int
 
 
-def measure_serving(stack: Stack, releases: Mapping[str, str], rows: int, seconds: float, say: Callable[[str], None]) -> Served:
-    """Measures the server with each release.
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """The interpreters of the environments of other servers; None for those that are not measured."""
+
+    mlserver: Path | None = None
+    mlflow: Path | None = None
+
+
+def measure_serving(
+    stack: Stack, releases: Mapping[str, str], rows: int, seconds: float, say: Callable[[str], None], compared: Compared
+) -> Served:
+    """Measures the server with each release, then other servers with the trees of ``v2``.
 
     Raises:
         BenchmarkError: wrk is not installed, or the server does not get ready.
     """
-    if shutil.which("wrk") is None:
-        raise BenchmarkError("wrk is not installed, and it makes the load: apt-get install wrk")
+    check_wrk()
     say(f"publishing {rows:,} rows")
     table = make_table(stack.root / "bucket" / "tables", rows, "csv")
     stack.run(table, releases["v2"], channel=CHANNEL)
@@ -75,7 +78,7 @@ def measure_serving(stack: Stack, releases: Mapping[str, str], rows: int, second
     for model in ("v1", "v2"):
         point_alias(stack.bucket, ALIAS, releases[model])
         with _server(stack, say) as (url, process, ready_seconds):
-            ask = _Asking(stack.root, f"{url}/v1/rates", seconds)
+            ask = Asking(stack.root, f"{url}/v1/rates", seconds, process)
             loads[f"computed, {model}, one row"] = ask.load("?source=computed", {"rows": [row]})
             loads[f"computed, {model}, one row, one connection"] = ask.load("?source=computed", {"rows": [row]}, connections=1)
             if model == "v2":
@@ -83,68 +86,63 @@ def measure_serving(stack: Stack, releases: Mapping[str, str], rows: int, second
                 loads["published, one key, one connection"] = ask.load("", {"rows": keys[:1]}, connections=1)
                 loads["published, 1,000 keys"] = ask.load("", {"rows": keys}, connections=1)
                 memory_mb = process.memory_info().rss / 1e6
-                say(f"{SWAPS} swaps, half of them to a release that is not there")
-                loads["published, one key, during swaps"] = _load_with_swaps(stack, releases, ask, keys[:1])
+                loads[PACED] = ask.load("", {"rows": keys[:1]}, pause_ms=PAUSE_MS)
+                say(f"{SWAPS} swaps, half of them to a release that is broken")
+                loads[SWAPPED] = _load_with_swaps(stack, releases, ask, keys[:1], url)
                 failures = _failures(url)
-    say(f"{BARE}: no check of a row, no published rate")
-    with _bare(stack, releases["v2"]) as url:
-        loads[BARE] = _Asking(stack.root, f"{url}/predict", seconds).load("", {"values": [0.0] * (len(row) - 2)})
+    others = [(BARE, lambda: bare_route(stack.root, releases["v2"], len(row) - 2))]
+    if compared.mlserver is not None:
+        others.append((MLSERVER, functools.partial(mlserver, compared.mlserver, stack.root, releases["v2"])))
+    if compared.mlflow is not None:
+        others.append((MLFLOW, functools.partial(mlflow, compared.mlflow, stack.root, releases["v2"])))
+    for name, start in others:
+        say(f"{name}: no check of a row, no published rate")
+        with start() as server:
+            loads[name] = Asking(stack.root, server.url, seconds, server.process).load("", server.body)
     return Served(loads=loads, ready_seconds=ready_seconds, memory_mb=memory_mb, swap_failures=failures)
 
 
-@dataclass(frozen=True)
-class _Asking:
-    """Loads one address."""
-
-    folder: Path
-    url: str
-    seconds: float
-
-    def start(self, query: str, body: Any, connections: int = CONNECTIONS, seconds: float | None = None) -> "subprocess.Popen[str]":  # noqa: ANN401 - JSON
-        script = self.folder / "load.lua"
-        head = "wrk.method = 'POST'; wrk.headers['Content-Type'] = 'application/json'"
-        script.write_text(f"{head}; wrk.body = [==[{json.dumps(body)}]==]")
-        options = ["-t1", f"-c{connections}", f"-d{seconds or self.seconds:g}s", "--latency", "-s", str(script)]
-        return subprocess.Popen(["taskset", "-c", CLIENT_CORE, "wrk", *options, f"{self.url}{query}"], stdout=subprocess.PIPE, text=True)
-
-    def load(self, query: str, body: Any, connections: int = CONNECTIONS) -> Load:  # noqa: ANN401 - JSON
-        """Asks for a second to warm up, then for the time that is measured."""
-        self.start(query, body, connections, 1).communicate()
-        return read_wrk(self.start(query, body, connections).communicate()[0])
-
-
-def read_wrk(text: str) -> Load:
-    """Reads what wrk prints."""
-    found = {share: float(number) * _UNITS[unit] for share, number, unit in re.findall(r"(\d\d)%\s+([\d.]+)(us|ms|s|m)\b", text)}
-    requests = re.search(r"(\d+) requests in", text)
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    if requests is None or rate is None or not {"50", "99"} <= found.keys():
-        raise BenchmarkError(f"wrk measured nothing: {text[-500:]}")
-    errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", text)
-    refused = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
-    failed = sum(map(int, errors.groups())) if errors else 0
-    return Load(
-        requests=int(requests[1]),
-        per_second=float(rate[1]),
-        p50_ms=found["50"],
-        p99_ms=found["99"],
-        failed=failed + (int(refused[1]) if refused else 0),
-    )
-
-
-def _load_with_swaps(stack: Stack, releases: Mapping[str, str], ask: _Asking, keys: list[dict[str, Any]]) -> Load:
-    """Moves the alias once in two seconds, each second time to a release that cannot be opened."""
-    # a release whose files are those of no manifest
-    running = ask.start("", {"rows": keys}, seconds=2.0 * SWAPS + 2)
-    for number in range(SWAPS):
-        broken = f"v1@20200101T0000{number:02d}Z-abcdef"
-        if number % 2:
-            folder = stack.bucket.place(f"model/v1/{broken}")
-            folder.mkdir(parents=True)
-            (folder / MANIFEST).write_text("{}")
-        point_alias(stack.bucket, ALIAS, broken if number % 2 else releases["v1" if number % 4 else "v2"])
-        time.sleep(2)
+def _load_with_swaps(stack: Stack, releases: Mapping[str, str], ask: Asking, keys: list[dict[str, Any]], url: str) -> Load:
+    """Promotes one release after another, each second one broken, under load; each good one is new to the server."""
+    running = ask.start("", {"rows": keys}, seconds=SWAPS * SWAP_SECONDS, pause_ms=PAUSE_MS)
+    try:
+        for number in range(SWAPS):
+            release = _broken_release(stack, number) if number % 2 else _copy_of(stack, releases["v1" if number % 4 else "v2"], number)
+            failed = _failures(url)
+            point_alias(stack.bucket, ALIAS, release)
+            limit = time.monotonic() + SWAP_SECONDS
+            while _served(url) != release and _failures(url) == failed:
+                if time.monotonic() > limit:
+                    raise BenchmarkError(f"{release} is neither served nor refused within {SWAP_SECONDS:g} s")
+                time.sleep(0.1)
+    finally:
+        running.send_signal(signal.SIGINT)  # wrk then prints what it has measured
     return read_wrk(running.communicate()[0])
+
+
+def _copy_of(stack: Stack, release: str, number: int) -> str:
+    """Publishes a release under another name; returns its id."""
+    manifest = read_manifest(stack.bucket, release)
+    other = f"{manifest.definition}@20200102T0000{number:02d}Z-abcdef"
+    with tempfile.TemporaryDirectory() as made:
+        for name in manifest.files:
+            shutil.copy(stack.bucket.place(release_folder(release)) / name, made)
+        publish(stack.bucket, Path(made), manifest.model_copy(update={"release": other}))
+    return other
+
+
+def _broken_release(stack: Stack, number: int) -> str:
+    """Makes a release whose manifest is none; returns its id."""
+    broken = f"v1@20200101T0000{number:02d}Z-abcdef"
+    folder = stack.bucket.place(release_folder(broken))
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_text("{}")
+    return broken
+
+
+def _served(url: str) -> str:
+    with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=10) as answer:
+        return str(json.load(answer)["release"])
 
 
 def _failures(url: str) -> int:
@@ -156,7 +154,7 @@ def _failures(url: str) -> int:
 @contextlib.contextmanager
 def _server(stack: Stack, say: Callable[[str], None]) -> Iterator[tuple[str, psutil.Process, float]]:
     """Starts the server on its core; yields its address, its process, and the seconds until it was ready."""
-    port = _free_port()
+    port = free_port()
     environment = os.environ | {
         "BUCKET_URL": str(stack.root / "bucket"),
         "SCORING_HOME": str(stack.root / "home-of-serve"),
@@ -169,7 +167,7 @@ def _server(stack: Stack, say: Callable[[str], None]) -> Iterator[tuple[str, psu
         running = subprocess.Popen([*command, "--port", str(port)], cwd=ROOT, env=environment, stderr=out)
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait(url, "/v2/health/ready", running, lambda state: state.get("release") and state.get("job_id"))
+        wait_ready(url, "/v2/health/ready", running, _is_whole)
         ready = time.perf_counter() - began
         say(f"ready after {ready:.1f} s")
         yield url, psutil.Process(running.pid), ready
@@ -178,31 +176,6 @@ def _server(stack: Stack, say: Callable[[str], None]) -> Iterator[tuple[str, psu
         running.wait(20)
 
 
-@contextlib.contextmanager
-def _bare(stack: Stack, release: str) -> Iterator[str]:
-    """Starts the bare route on the same core."""
-    port = _free_port()
-    command = ["taskset", "-c", SERVER_CORE, sys.executable, "-m", "benchmarks.bare_route", str(stack.root), release, str(port)]
-    running = subprocess.Popen(command, cwd=ROOT)
-    try:
-        _wait(f"http://127.0.0.1:{port}", "/ready", running, lambda _: True)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        running.terminate()
-        running.wait(20)
-
-
-def _wait(url: str, path: str, running: "subprocess.Popen[bytes]", is_ready: Callable[[dict[str, Any]], object]) -> None:
-    limit = time.monotonic() + READY_SECONDS
-    while time.monotonic() < limit and running.poll() is None:
-        with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(f"{url}{path}", timeout=5) as answer:
-            if is_ready(json.load(answer)):
-                return
-        time.sleep(0.02)
-    raise BenchmarkError(f"{url} does not get ready")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _is_whole(answer: bytes) -> bool:
+    state = json.loads(answer)
+    return bool(state.get("release") and state.get("job_id"))
