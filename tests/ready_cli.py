@@ -24,7 +24,17 @@ from pathlib import Path
 from tests.ready_programs import ForkServer, ReadyPrograms, fork_interpreters, receive, run_to_the_end
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BRING_PYARROW = {"comparing", "comparison", "sample", "changed_rows", "compared_results", "difference_files", "differences"}
+BRING_PYARROW = {
+    "columns",
+    "comparing",
+    "comparison",
+    "exports",
+    "sample",
+    "changed_rows",
+    "compared_results",
+    "difference_files",
+    "differences",
+}
 """pyarrow starts a thread when it is imported."""
 NOT_IMPORTED = BRING_PYARROW | {"beat", "celery_program", "__main__"}
 """``beat`` reads the environment when it is imported, as a Celery application must; the last two are programs."""
