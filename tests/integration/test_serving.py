@@ -170,12 +170,12 @@ PAGE = REPOSITORY / "docs/how-to/rates-over-http.md"
 
 
 def test_the_examples_of_the_page_for_clients_work_as_they_are(server, published):
-    fences = re.findall(r"```(sh|python)\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    assert [kind for kind, _ in fences] == ["sh", "sh", "python", "sh"]
+    fences = re.findall(r"```(bash|python)\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    assert [kind for kind, _ in fences] == ["bash", "bash", "python", "bash"]
     key = next(row["entity_id"] for row in published.rows if row["device"] in ("Smartphone", "1"))
     for kind, fence in fences:
         text = fence.replace("localhost:8080", f"127.0.0.1:{server.port}").replace("20458", key)
-        program = ["bash", "-euo", "pipefail", "-c"] if kind == "sh" else [sys.executable, "-c"]
+        program = ["bash", "-euo", "pipefail", "-c"] if kind == "bash" else [sys.executable, "-c"]
         done = subprocess.run([*program, text], env=os.environ | {"TOKEN": RATES}, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
         if kind == "python":
