@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from model_store import model_template
 from model_store.definitions import ENTITY, PACKAGE_FOLDER, Definition
+from model_store.predicting import columns_for, predict_rows
 from shared.catalog.manifests import KEYS
 
-WITH_ENTITY = frozenset({"v3"})
-"""Shipped definitions that keep ``entity_id`` among the features."""
-SHIPPED = frozenset({"v1", "v2"}) | WITH_ENTITY
+PROBES = 16
+"""Made-up rows on which the rates without a frame must be those with a frame."""
 
 _INT8, _INT64, _FLOAT64 = (np.dtype(kind) for kind in ("int8", "int64", "float64"))
 
@@ -24,19 +24,45 @@ _INT8, _INT64, _FLOAT64 = (np.dtype(kind) for kind in ("int8", "int64", "float64
 class SingleRowPredictor:
     """A model of a shipped definition, asked for one row at a time."""
 
-    def __init__(self, definition: Definition, model: Any, features: Sequence[str], binary: Sequence[str]) -> None:  # noqa: ANN401
-        """``features`` are the columns of the release, in their order; ``binary`` are those that hold 0 and 1 only."""
-        small = frozenset(binary)
-        self._model = model
-        self._has_entity = definition.name in WITH_ENTITY
-        self._shape = _Shape(list(features), [_INT8 if name in small else _FLOAT64 for name in features])
-        self._with_entity = _Shape([ENTITY, *features], [_INT64, *self._shape.kinds])
+    def __init__(self, model: Any, shape: "_Shape", *, has_entity: bool) -> None:  # noqa: ANN401 - a definition's own class
+        """``has_entity`` is true for a definition that keeps ``entity_id`` among its features."""
+        self._model, self._shape, self._has_entity = model, shape, has_entity
+        self._with_entity = _Shape([ENTITY, *shape.names], [_INT64, *shape.kinds])
 
     @staticmethod
-    def can_predict(definition: Definition) -> bool:
-        """Returns True for a definition that uses nothing else of a frame than a row here has."""
-        prepares_alike = definition.data_preparation is model_template.data_preparation or definition.name in WITH_ENTITY
-        return definition.name in SHIPPED and definition.folder.parent == PACKAGE_FOLDER and definition.keys == KEYS and prepares_alike
+    def of(definition: Definition, model: Any, features: Sequence[str], binary: Sequence[str]) -> "SingleRowPredictor | None":  # noqa: ANN401
+        """Returns it for a release; None for a definition that is not shipped, or that uses more of a frame than a row here has.
+
+        Args:
+            definition: the definition of the release.
+            model: the loaded model.
+            features: the columns of the release, in their order.
+            binary: those of them that hold 0 and 1 only.
+        """
+        if definition.folder.parent != PACKAGE_FOLDER or definition.keys != KEYS:
+            return None
+        small = frozenset(binary)
+        shape = _Shape(list(features), [_INT8 if name in small else _FLOAT64 for name in features])
+        probes = _probes(shape)
+        frame = columns_for(definition, features, _frame_of(shape, probes))
+        try:
+            prepared = definition.prepare(frame, target_col=None)[0]
+            rates = predict_rows(definition, model, frame)[0]
+        except Exception:  # noqa: BLE001 - a definition may refuse made-up rows
+            return None
+        for has_entity, expected in ((False, frame[list(features)]), (True, frame)):
+            if isinstance(prepared, pd.DataFrame) and prepared.equals(expected):
+                found = SingleRowPredictor(model, shape, has_entity=has_entity)
+                return found if found._gives(rates, probes) else None
+        return None
+
+    def _gives(self, rates: np.ndarray, probes: np.ndarray) -> bool:
+        """Returns True if each probe has its rate, to the last digit."""
+        try:
+            alone = [self.predict(number, probes[number : number + 1]) for number in range(len(probes))]
+        except Exception:  # noqa: BLE001 - whatever a definition raises that needs more of a frame
+            return False
+        return alone == [_written(rate) for rate in rates.tolist()]
 
     def predict(self, entity_id: int, values: np.ndarray) -> float | None:
         """Returns the rate for the values of the features, a matrix (1, features) of float64; None if it is not a finite number.
@@ -49,9 +75,27 @@ class SingleRowPredictor:
         rates = self._model.predict(features)
         if not isinstance(rates, np.ndarray) or rates.shape != (1,) or rates.dtype != np.float64:
             return None
-        rate = float(rates[0])
-        # adding zero turns -0.0, which would be written as -0, into 0.0
-        return min(max(rate, 0.0), 1.0) + 0.0 if math.isfinite(rate) else None
+        return _written(float(rates[0]))
+
+
+def _written(rate: float) -> float | None:
+    """Returns a rate as it is written; None for one that is not a finite number."""
+    # adding zero turns -0.0, which would be written as -0, into 0.0
+    return min(max(rate, 0.0), 1.0) + 0.0 if math.isfinite(rate) else None
+
+
+def _probes(shape: "_Shape") -> np.ndarray:
+    """Returns made-up features, (rows, features) of float64, the same in every process."""
+    random = np.random.default_rng(0)
+    values = random.normal(size=(PROBES, len(shape.names)))
+    is_binary = np.array([kind == _INT8 for kind in shape.kinds], dtype=bool)
+    values[:, is_binary] = values[:, is_binary] > 0
+    return values
+
+
+def _frame_of(shape: "_Shape", values: np.ndarray) -> pd.DataFrame:
+    columns = {name: values[:, place].astype(kind) for place, (name, kind) in enumerate(zip(shape.names, shape.kinds, strict=True))}
+    return pd.DataFrame({ENTITY: np.arange(len(values))} | columns)
 
 
 class _Names(list[str]):

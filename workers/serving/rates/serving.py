@@ -21,12 +21,12 @@ class SingleRows:
     @staticmethod
     def of(release: Release) -> "SingleRows | None":
         """Returns it for a release; None if the release needs a table."""
-        columns, definition = release.manifest.columns, release.definition
-        if not SingleRowPredictor.can_predict(definition) or not PlainRows.can_read(columns, release.manifest.keys):
+        columns = release.manifest.columns
+        if not PlainRows.can_read(columns, release.manifest.keys):
             return None
-        names = [column.name for column in columns]
         binary = [column.name for column in columns if column.type == "binary"]
-        return SingleRows(plain_rows=PlainRows(columns), predictor=SingleRowPredictor(definition, release.model, names, binary))
+        predictor = SingleRowPredictor.of(release.definition, release.model, [column.name for column in columns], binary)
+        return None if predictor is None else SingleRows(plain_rows=PlainRows(columns), predictor=predictor)
 
     def rate(self, row: JsonRow) -> float | None:
         """Returns the rate of a row; None if the row is to be checked as a table, with its sentence for what is wrong with it."""

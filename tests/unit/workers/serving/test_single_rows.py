@@ -135,9 +135,22 @@ def test_a_row_with_which_the_definition_fails_has_the_reason_of_a_table(monkeyp
     assert compute(loaded, [row])[0].reject.reason == "the definition fails on this row"
 
 
+def predictor_of(loaded, model=None, **changed):
+    names = [column.name for column in loaded.release.manifest.columns]
+    return SingleRowPredictor.of(replace(loaded.release.definition, **changed), model or loaded.release.model, names, names)
+
+
 def test_only_a_shipped_definition_is_asked_without_a_table(tmp_path):
-    shipped = load_definition("v2")
-    assert SingleRowPredictor.can_predict(shipped)
-    assert not SingleRowPredictor.can_predict(replace(shipped, folder=tmp_path / "v2"))
-    assert not SingleRowPredictor.can_predict(replace(shipped, name="v9"))
-    assert not SingleRowPredictor.can_predict(replace(shipped, data_preparation=lambda *_: None))
+    loaded = train("v2", with_length=False)
+    assert predictor_of(loaded) is not None
+    assert predictor_of(loaded, folder=tmp_path / "v2") is None
+    assert predictor_of(loaded, data_preparation=lambda df, target_col: (df * 2, None, None)) is None
+
+
+@pytest.mark.parametrize("uses", ["X.sum(axis=1).to_numpy() * 0.01", "X.to_numpy()[:, 0] * 0.1 + (0.1 if len(X) > 1 else 0)"])
+def test_a_definition_whose_rates_need_a_frame_is_asked_with_one(uses):
+    class Other:
+        def predict(self, X):
+            return eval(uses)
+
+    assert predictor_of(train("v2", with_length=False), Other()) is None
