@@ -4,12 +4,11 @@ import re
 from collections.abc import Iterator
 
 from shared.bucket.interface import Bucket
-from shared.catalog.channels import channel_changes
+from shared.catalog.channels import change_of_named
 from shared.errors import PermanentError, RequestError
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JOBS, JobFolder, list_jobs
 from shared.jobs.messages import ScoreJob
-from shared.records import is_name
 
 LAST = "last"
 _PIECE = re.compile(r"[a-z0-9.-]{4,100}")
@@ -47,7 +46,7 @@ def find_job(bucket: Bucket, named: str, *, scores: bool = False) -> str:
 
 def _refuse_channel(bucket: Bucket, named: str) -> None:
     """Raises RequestError for the name of a channel, with the job whose result it shows."""
-    now = next(channel_changes(bucket, named), None) if is_name(named) else None
+    now = change_of_named(bucket, named)
     if now is not None:
         raise RequestError(
             f"{named} is a channel, not a job",

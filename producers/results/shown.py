@@ -1,10 +1,9 @@
 """Finds the result that a channel shows."""
 
 from shared.bucket.interface import Bucket
-from shared.catalog.channels import channel_changes
+from shared.catalog.channels import change_of_named
 from shared.catalog.results import FoundResult, inspect_result
 from shared.errors import RequestError
-from shared.records import is_name
 
 
 def find_shown(bucket: Bucket, named: str) -> FoundResult | None:
@@ -13,7 +12,7 @@ def find_shown(bucket: Bucket, named: str) -> FoundResult | None:
     Raises:
         RequestError: the result is gone, or its manifest cannot be read.
     """
-    now = next(channel_changes(bucket, named), None) if is_name(named) else None
+    now = change_of_named(bucket, named)
     if now is None:
         return None
     found = inspect_result(bucket, now.revision)

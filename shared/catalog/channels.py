@@ -106,6 +106,11 @@ def channel_changes(bucket: Bucket, name: str) -> Iterator[ChannelChange]:
     return _history(bucket, name).changes()
 
 
+def change_of_named(bucket: Bucket, named: str) -> ChannelChange | None:
+    """Returns the newest readable change of the channel that a person names; None if there is none, or if it cannot be a name."""
+    return next(channel_changes(bucket, named), None) if is_name(named) else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShownResult:
     """What a channel shows, and since when."""
