@@ -8,7 +8,7 @@ from producers.results.rejects import job_of_result, revision_of_gone_job
 from producers.results.shown import find_shown
 from shared.bucket.interface import Bucket
 from shared.catalog.manifests import OUTPUTS, PREDICTIONS, ResultManifest
-from shared.catalog.paths import MANIFEST, REVISIONS
+from shared.catalog.paths import MANIFEST, revision_folder
 from shared.catalog.results import FoundResult, UnreadableResult, list_results, read_result
 from shared.errors import RequestError
 from shared.jobs.states import SETTLED_STATES
@@ -47,8 +47,7 @@ def find_result(bucket: Bucket, wanted: str) -> tuple[str, ResultManifest]:
     status = job_of_result(bucket, wanted).status()
     if status.state not in SETTLED_STATES or status.outcome is None:
         raise RequestError(f"job {wanted} has no result: it is {status.state}", next_step=f"See it with: scoring jobs show {wanted}")
-    revision = f"{status.outcome.result}/{REVISIONS}/{wanted}"
-    found = read_result(bucket, revision)
+    found = read_result(bucket, revision_folder(status.outcome.result, wanted))
     if found is None:
         raise RequestError(
             f"the revision of job {wanted} is no longer in the bucket {bucket.url}", next_step="List results with: scoring results list"

@@ -6,7 +6,7 @@ from typing import Any
 from shared.bucket.interface import Bucket
 from shared.catalog.channels import channel_folder, channel_now
 from shared.catalog.manifests import OUTPUTS, REJECTS, ResultManifest
-from shared.catalog.paths import REVISIONS, revision_folder
+from shared.catalog.paths import revision_folder
 from shared.catalog.results import FoundResult, has_same_rates, inspect_result, list_revisions
 from shared.jobs.files import JobFile
 from shared.jobs.folder import JobFolder, Outcome
@@ -25,7 +25,7 @@ def outcome_now(bucket: Bucket, job: Job, outcome: Outcome) -> Outcome:
     if not isinstance(job, ScoreJob):
         return outcome
     if outcome.state == JobState.HELD:
-        return outcome.model_copy(update={"result": f"{outcome.result}/{REVISIONS}/{job.job_id}"})
+        return outcome.model_copy(update={"result": revision_folder(outcome.result, job.job_id)})
     if outcome.state != JobState.DONE:
         return _fixed(bucket, job, outcome)
     outcome = _on_channel(bucket, job, outcome)
@@ -56,14 +56,14 @@ def outcome_data(job_id: str, outcome: Outcome) -> dict[str, Any]:
     data = outcome.encode()
     if outcome.state != JobState.HELD:
         return data
-    return data | {"result": "", "revision": f"{outcome.result}/{REVISIONS}/{job_id}"}
+    return data | {"result": "", "revision": revision_folder(outcome.result, job_id)}
 
 
 def figures_of(bucket: Bucket, job: Job, outcome: Outcome | None) -> dict[str, Any] | None:
     """The figures of a result as numbers for programs (the facts of an outcome are text); None when there is no result."""
     if not isinstance(job, ScoreJob) or outcome is None or outcome.state not in SETTLED_STATES:
         return None
-    found = inspect_result(bucket, f"{outcome.result}/{REVISIONS}/{job.job_id}")
+    found = inspect_result(bucket, revision_folder(outcome.result, job.job_id))
     if not isinstance(found, FoundResult):
         return None
     names = ("rows_in", "rows_scored", "rows_rejected", "rows_clipped", "chunks", "seconds")
@@ -120,7 +120,7 @@ def _fixed(bucket: Bucket, job: ScoreJob, outcome: Outcome) -> Outcome:
 
 
 def _own_files(bucket: Bucket, outcome: Outcome, job_id: str, newer: ResultManifest) -> Outcome:
-    own = f"{outcome.result}/{REVISIONS}/{job_id}"
+    own = revision_folder(outcome.result, job_id)
     facts = outcome.facts | ({"rejects": f"{own}/{REJECTS}"} if "rejects" in outcome.facts else {})
     kind = "the fix of it by" if newer.fixes == job_id else "the result of"
     note = f"not at its place: {outcome.result} holds {kind} job {newer.job_id} since {newer.finished:%Y-%m-%d %H:%M:%S} UTC"
@@ -143,7 +143,7 @@ def _is_held(bucket: Bucket, job_id: str) -> bool:
 
 
 def _replaced(bucket: Bucket, place: str, job: ScoreJob, before: ResultManifest) -> str:
-    own = inspect_result(bucket, f"{place}/{REVISIONS}/{job.job_id}")
+    own = inspect_result(bucket, revision_folder(place, job.job_id))
     is_same_table = isinstance(own, FoundResult) and own.manifest.table.contents == before.table.contents
     table = "of the same table" if is_same_table else f"of another table, {before.table.path} with {before.rows_in:,} rows"
     return f"the result of job {before.job_id}, {table}"
