@@ -103,7 +103,7 @@ def _inside(path: str) -> str:
 
 
 def _enqueued(service: Service, done: Enqueued) -> Answer:
-    fields: dict[str, Any] = {"job_id": done.job_id, "fresh": done.fresh, "state": _status(service, done.job_id)["state"]}
+    fields: dict[str, Any] = {"job_id": done.job_id, "fresh": done.fresh, "state": inspect_job(_bucket(service), done.job_id).state}
     if not done.fresh:
         fields["changed_since"] = [change.sentence for change in changes_since(service.settings, _bucket(service), done.job_id)]
     if done.problem is not None:
