@@ -5,7 +5,7 @@ need are ignored, as in a table.
 """
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,9 @@ JsonRow = Mapping[str, Any]
 _EXACT_FLOATS = float(1 << 53)
 """A larger number with a decimal point may have lost digits of an id."""
 
-
-_DEVICE_OF_FLAGS: dict[tuple[float, float], int] = {(1, 0): 0, (0, 1): 1, (0, 0): 2}
+FLAGS_OF_DEVICE = ((1, 0), (0, 1), (0, 0))
+"""``computer`` and ``smartphone`` of each device."""
+_DEVICE_OF_FLAGS: dict[tuple[float, float], int] = {flags: device for device, flags in enumerate(FLAGS_OF_DEVICE)}
 
 
 class JsonRows:
@@ -116,17 +117,23 @@ class _Layout:
         """Returns the binary columns as one block if every value is 0 or 1, the form of nearly all requests; None otherwise."""
         if self._flags_of is None:
             return None
-        try:
-            # bytes() takes whole numbers from 0 to 255 and refuses texts, floats and None
-            packed = b"".join([bytes(self._flags_of(row)) for row in rows])
-        except (KeyError, TypeError, ValueError):
-            return None
-        if packed.translate(None, b"\0\1"):
+        packed = pack_binary(self._flags_of, rows)
+        if packed is None:
             return None
         spare = len(self.table_schema.flags)
         binary = np.empty((len(rows), spare + len(self._run)), dtype=np.int8)
         binary[:, spare:] = np.frombuffer(packed, dtype=np.int8).reshape(len(rows), -1)
         return binary
+
+
+def pack_binary(values_of: Callable[[JsonRow], tuple[Any, ...]], rows: Sequence[JsonRow]) -> bytes | None:
+    """Returns binary values of rows, row after row, a byte each; None if one of them is missing or is not the number 0 or 1."""
+    try:
+        # bytes() takes whole numbers from 0 to 255 and refuses texts, floats and None
+        packed = b"".join([bytes(values_of(row)) for row in rows])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return None if packed.translate(None, b"\0\1") else packed
 
 
 def _text(value: object) -> str | None:

@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 
 from shared.catalog.manifests import KEYS, Column
-from workers.tables.json_rows import JsonRow
+from workers.tables.json_rows import FLAGS_OF_DEVICE, JsonRow, pack_binary, whole_key
 from workers.tables.schema import DEVICE, ENTITY, FLAGS
 from workers.tables.values import device_code
-
-_SMALLEST_ID, _LARGEST_ID = -(2**63), 2**63 - 1
-_FLAGS_OF_DEVICE = ((1, 0), (0, 1), (0, 0))
 
 
 class PlainRows:
@@ -40,21 +37,17 @@ class PlainRows:
 
     def values(self, row: JsonRow) -> np.ndarray | None:
         """Returns the features as a matrix (1, columns) of float64; None for a row that takes a closer look, and may be rejected."""
-        entity_id, flags = row.get(ENTITY), _flags(row)
-        if type(entity_id) is not int or not _SMALLEST_ID <= entity_id <= _LARGEST_ID or flags is None:
+        entity_id, flags, packed = row.get(ENTITY), _flags(row), pack_binary(self._binary, (row,))
+        if type(entity_id) is not int or whole_key(entity_id) is None or flags is None or packed is None:
             return None
         found = np.empty((1, self._count))
         try:
-            # bytes() takes whole numbers from 0 to 255 and refuses texts, floats and None
-            packed = bytes(self._binary(row))
             for place, name in zip(self._number_places, self._numbers, strict=True):
                 number = row[name]
                 if not (type(number) is int or type(number) is float) or not math.isfinite(number):
                     return None
                 found[0, place] = number
-        except (KeyError, TypeError, ValueError, OverflowError):
-            return None
-        if packed.translate(None, b"\0\1"):
+        except (KeyError, OverflowError):
             return None
         found[0, self._binary_places] = np.frombuffer(packed, dtype=np.uint8)
         for flag_place, flag in zip(self._flag_places, flags, strict=True):
@@ -67,16 +60,16 @@ def _flags(row: JsonRow) -> tuple[int, int] | None:
     """Returns ``computer`` and ``smartphone`` of a row; None if they take a closer look."""
     device = row.get(DEVICE)
     if type(device) is int:
-        return _FLAGS_OF_DEVICE[device] if 0 <= device < len(_FLAGS_OF_DEVICE) else None
+        return FLAGS_OF_DEVICE[device] if 0 <= device < len(FLAGS_OF_DEVICE) else None
     if isinstance(device, str):
         code = device_code(device)
-        return _FLAGS_OF_DEVICE[code] if code >= 0 else None
+        return FLAGS_OF_DEVICE[code] if code >= 0 else None
     if device is not None or DEVICE in row:
         return None
     found = tuple(row.get(flag) for flag in FLAGS)
     if not all(type(flag) is int for flag in found):
         return None
-    return next((flags for flags in _FLAGS_OF_DEVICE if flags == found), None)
+    return next((flags for flags in FLAGS_OF_DEVICE if flags == found), None)
 
 
 def _getter(names: Sequence[str]) -> Callable[[JsonRow], tuple[Any, ...]]:
