@@ -1,5 +1,6 @@
 """A release whose weights are set by hand, small tables for it, and score jobs run through their steps without a queue."""
 
+import functools
 import gzip
 import hashlib
 import json
@@ -120,16 +121,17 @@ def plan(folder: JobFolder) -> Plan:
     return made
 
 
-def score_chunks(folder: JobFolder, cache: Path) -> list[PartRecord | None]:
-    """Scores every chunk of the plan that has no part, as the tasks do."""
+def score_chunks(folder: JobFolder, cache: Path, definitions: Path | None = None) -> list[PartRecord | None]:
+    """Scores every chunk of the plan that has no part, as the tasks do; ``definitions`` holds those that are not shipped."""
     made = read_plan(folder)
-    return [chunk.score_chunk(folder, made.chunk(index), ModelLibrary(folder.bucket, cache)) for index in missing_chunks(folder, made)]
+    library = functools.partial(ModelLibrary, folder.bucket, cache, definitions)  # a new one for each chunk: nothing is in memory
+    return [chunk.score_chunk(folder, made.chunk(index), library()) for index in missing_chunks(folder, made)]
 
 
-def run_job(folder: JobFolder) -> Outcome:
+def run_job(folder: JobFolder, definitions: Path | None = None) -> Outcome:
     """Plans, scores and finishes a job; returns how it ended."""
     plan(folder)
-    score_chunks(folder, Path(folder.bucket.url) / "no-cache")
+    score_chunks(folder, Path(folder.bucket.url) / "no-cache", definitions)
     outcome = publishing.finish_job(folder)
     assert outcome is not None
     return outcome

@@ -18,10 +18,6 @@ from tests.definitions import OWN_KEYS, drop_in
 from tests.handmade import HEADER, NOON, make_job, publish_handmade, row, run_job, write_table
 from tests.trainings import train
 from workers.explaining.explaining import explain
-from workers.scoring import planning, publishing
-from workers.scoring.chunks import chunk
-from workers.scoring.parts import missing_chunks
-from workers.scoring.plan import read_plan
 
 CHANGED = "1016,1,0,0,10.0,Smartphone"
 LINES = [row(number) for number in range(40)]
@@ -132,11 +128,7 @@ def test_rows_of_a_definition_with_keys_of_its_own_are_named_by_these(bucket, de
         table = f"data/words{minute}.csv"
         bucket.write(table, "\n".join(["keyword,match_type,price", *lines, ""]).encode())
         folders.append(make_job(bucket, minute=minute, model="text", table=table))
-        planning.plan_job(folders[-1])
-        plan = read_plan(folders[-1])
-        for index in missing_chunks(folders[-1], plan):
-            chunk.score_chunk(folders[-1], plan.chunk(index), ModelLibrary(bucket, Path("no-cache"), definitions))
-        publishing.finish_job(folders[-1])
+        run_job(folders[-1], definitions)
     found = why(bucket, folders[1], folders[0], "red shoes 3", "exact", definitions=definitions)
     assert found.keys == {"keyword": "red shoes 3", "match_type": "exact"}
     assert_adds_up(found)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from model_store.library import ModelLibrary
 from producers.results.rejects import find_rejects
 from producers.sample.exports.workbook import write_workbook
 from shared.bucket.local import LocalBucket
@@ -16,11 +15,9 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob
 from shared.records import decode_long
 from tests.definitions import OWN_KEYS, drop_in
-from tests.handmade import NOON, make_job, text_at
+from tests.handmade import NOON, make_job, run_job, text_at
 from tests.trainings import train
-from workers.scoring import planning, publishing
-from workers.scoring.chunks import chunk
-from workers.scoring.parts import missing_chunks
+from workers.scoring import planning
 from workers.scoring.plan import read_plan
 from workers.tables.training.table import read_training_table
 
@@ -81,11 +78,7 @@ def bucket(tmp_path_factory, definitions) -> LocalBucket:
 
 def score(bucket, definitions, table: str, minute: int, **more) -> JobFolder:
     folder = make_job(bucket, minute=minute, model="text", table=table, **more)
-    planning.plan_job(folder)
-    plan = read_plan(folder)
-    for index in missing_chunks(folder, plan):
-        chunk.score_chunk(folder, plan.chunk(index), ModelLibrary(folder.bucket, Path("no-cache"), definitions))
-    assert publishing.finish_job(folder).state == "done"
+    assert run_job(folder, definitions).state == "done"
     return folder
 
 

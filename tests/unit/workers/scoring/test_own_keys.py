@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model_store.library import ModelLibrary
 from producers.results import rejects as rejected
 from shared.bucket.local import LocalBucket
 from shared.catalog.manifests import ResultManifest
@@ -20,12 +19,9 @@ from shared.jobs.folder import JobFolder
 from shared.jobs.messages import ScoreJob, TrainJob
 from shared.prediction_index import open_index
 from tests.definitions import OWN_KEYS, drop_in
-from tests.handmade import NOON, PLACE, make_job, text_at
+from tests.handmade import NOON, PLACE, make_job, run_job, text_at
 from tests.trainings import train
-from workers.scoring import planning, publishing
-from workers.scoring.chunks import chunk
-from workers.scoring.parts import missing_chunks
-from workers.scoring.plan import read_plan
+from workers.scoring import planning
 
 TRAIN = "data/train/2026/11/23/train.csv"
 TABLE = f"data/predict/input/{PLACE}/prediction_input.csv"
@@ -74,11 +70,7 @@ def minutes():
 
 def run(bucket, definitions, minutes, **more) -> JobFolder:
     folder = make_job(bucket, minute=next(minutes), **{"model": "text", "table": TABLE, **more})
-    planning.plan_job(folder)
-    plan = read_plan(folder)
-    for index in missing_chunks(folder, plan):
-        chunk.score_chunk(folder, plan.chunk(index), ModelLibrary(folder.bucket, Path("no-cache"), definitions))
-    assert publishing.finish_job(folder).state == "done"
+    assert run_job(folder, definitions).state == "done"
     return folder
 
 

@@ -4,20 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from model_store.library import ModelLibrary
 from producers.operations.checks.examined import Examined
 from producers.operations.checks.serving import check_serving
 from shared.jobs.folder import JobFolder
 from shared.jobs.messages import TrainJob
 from tests.definitions import OWN_KEYS, drop_in
 from tests.guarded import make_guarded_bucket
-from tests.handmade import NOON, make_job
+from tests.handmade import NOON, make_job, run_job
 from tests.serving import ask, make_service, published_lines
 from tests.trainings import train
-from workers.scoring import planning, publishing
-from workers.scoring.chunks import chunk
-from workers.scoring.parts import missing_chunks
-from workers.scoring.plan import read_plan
 
 WORDS = [{"keyword": f"red shoes {number}", "match_type": "exact", "price": f"{number % 7}.5"} for number in range(60)]
 KEY = {"entity_id": 1001, "device": 1}
@@ -42,11 +37,7 @@ def bucket(tmp_path_factory, definitions):
     assert train(training, definitions).state == "done"
     made.write("data/words.csv", "\n".join(["keyword,match_type,price", *lines, ""]).encode())
     folder = make_job(made, minute=1, model="text", table="data/words.csv", channel="words", guard_off="the first one")
-    planning.plan_job(folder)
-    plan = read_plan(folder)
-    for index in missing_chunks(folder, plan):
-        chunk.score_chunk(folder, plan.chunk(index), ModelLibrary(made, Path("no-cache"), definitions))
-    assert publishing.finish_job(folder).state == "done"
+    assert run_job(folder, definitions).state == "done"
     return made
 
 
