@@ -361,7 +361,7 @@ def test_at_sigterm_the_server_is_not_ready_at_once_and_ends_in_time_without_los
         server.running.send_signal(signal.SIGTERM)
         wait_until(lambda: server.client.get("/ping").status_code == 503, 3, "the end of its readiness", pause=0.01)
         assert time.monotonic() - began < 2
-        is_over.set()  # whoever sends requests has learnt of it
+        is_over.set()  # the clients have noticed
         thread.join()
         assert server.running.wait(20) == 0
     assert time.monotonic() - began < 10

@@ -1,4 +1,4 @@
-"""uvicorn's server, which keeps answering for a while after SIGTERM, so that whoever sends requests has time to learn of it."""
+"""uvicorn's server, which keeps answering for a while after SIGTERM, so that clients have time to notice."""
 
 import time
 from types import FrameType

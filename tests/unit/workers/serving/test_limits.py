@@ -1,4 +1,4 @@
-"""Whoever asks and whatever comes, there is an answer without details of this machine, and the next request is answered as before."""
+"""Every request gets an answer without details of this machine, and the next request is answered as before."""
 
 import asyncio
 import gzip
@@ -172,7 +172,7 @@ def test_a_token_is_needed_once_one_is_set_and_each_kind_opens_its_own_routes(bu
     assert [status(path) for path in ("/ping", "/v2/health/live", "/v2/health/ready", "/docs", "/openapi.json")] == [200] * 5
     described = ask(service, "GET", "/openapi.json").json()
     assert described["security"] == [{"token": []}]
-    # an example with a real id is for whoever may read rates
+    # only a client that may read rates gets an example with a real id
     assert described["paths"]["/v1/rates"]["post"]["requestBody"]["content"]["application/json"]["example"]["rows"][0]["entity_id"] == 20458
 
 
