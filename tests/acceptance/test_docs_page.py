@@ -1,16 +1,15 @@
 """The page of examples in real Chromium: each example is tried as it stands, and the page loads nothing from elsewhere."""
 
 import json
-import os
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
+from tests.chromium import chromium
 from tests.conftest import wait_until
 from tests.guarded import make_guarded_bucket
 from tests.serving import make_service
@@ -43,15 +42,8 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Se
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None and os.environ.get("CI"):
-        pytest.fail("there is no Chromium; on Debian: apt-get install chromium")
-    if program is None:
-        pytest.skip("there is no Chromium; on Debian: apt-get install chromium")
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=program, args=FLAGS)
+    with chromium(FLAGS) as opened:
         yield opened.new_page()
-        opened.close()
 
 
 @pytest.mark.slow

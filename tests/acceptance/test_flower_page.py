@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,11 +21,12 @@ from typing import Any
 import psutil
 import pytest
 from flower.urls import handlers
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page
 from tornado.web import RequestHandler, URLSpec
 
 from producers.stack.services import lone_worker_command
 from shared.queue.routes import NOTIFY, QUEUE_SCORE, SCORE_CHUNK, SCORE_FINISH, SCORE_PLAN
+from tests.chromium import chromium
 from tests.conftest import READY_PROGRAMS, REPOSITORY, Place, free_port, make_place, stop, wait_until
 from tests.definitions import drop_in
 from tests.ready_programs import Started
@@ -86,16 +86,8 @@ class Dashboard:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium as the machine has it, with a new profile."""
-    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
-    program = next(filter(None, found), None)
-    if program is None and os.environ.get("CI"):
-        pytest.fail("there is no Chromium; on Debian: apt-get install chromium")
-    if program is None:
-        pytest.skip("there is no Chromium; on Debian: apt-get install chromium")
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=program, args=FLAGS)
+    with chromium(FLAGS) as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
